@@ -1,0 +1,1 @@
+"""The nouns: states, errors, jobs, usage, money, events, ids. Pure: no module here reads, writes or waits."""

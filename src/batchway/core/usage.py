@@ -1,0 +1,92 @@
+"""Tokens as counted by a provider: one shape for chat, responses, completions and embeddings.
+
+`cached_tokens` and `cache_write_tokens` are part of `input_tokens`; `reasoning_tokens` of `output_tokens`.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Usage(msgspec.Struct, frozen=True, gc=False):
+    """Counts of LLM tokens; adding two adds every field."""
+
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Input and output together."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.cached_tokens + other.cached_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.output_tokens + other.output_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+        )
+
+
+NO_USAGE = Usage()
+
+
+class _InputDetails(msgspec.Struct, gc=False):
+    cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
+
+
+class _OutputDetails(msgspec.Struct, gc=False):
+    reasoning_tokens: int | None = None
+
+
+class _WireUsage(msgspec.Struct, gc=False):
+    """Chat and completions say prompt and completion tokens, responses input and output; embeddings only prompt."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+    input_tokens_details: _InputDetails | None = None
+    output_tokens_details: _OutputDetails | None = None
+
+
+class _Body(msgspec.Struct, gc=False):
+    usage: _WireUsage | None = None
+
+
+class _Response(msgspec.Struct, gc=False):
+    body: _Body | None = None
+
+
+class _Line(msgspec.Struct, gc=False):
+    response: _Response | None = None
+
+
+_decode_line = msgspec.json.Decoder(_Line).decode
+
+
+def line_usage(line: bytes) -> Usage:
+    """The usage in an output line, in any of OpenAI's shapes; none when the answer carries none or an odd one."""
+    try:
+        parsed = _decode_line(line)
+    except msgspec.DecodeError:
+        return NO_USAGE
+    wire = parsed.response.body.usage if parsed.response and parsed.response.body else None
+    if wire is None:
+        return NO_USAGE
+    details = wire.prompt_tokens_details or wire.input_tokens_details
+    output_details = wire.completion_tokens_details or wire.output_tokens_details
+    return Usage(
+        wire.prompt_tokens or wire.input_tokens or 0,
+        (details.cached_tokens or 0) if details else 0,
+        (details.cache_write_tokens or 0) if details else 0,
+        wire.completion_tokens or wire.output_tokens or 0,
+        (output_details.reasoning_tokens or 0) if output_details else 0,
+    )

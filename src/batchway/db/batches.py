@@ -1,0 +1,133 @@
+"""Statements over batches: rows in and out, pages, what is due. Statuses are written by `transitions.py` alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, func, or_, select, tuple_, update
+
+from batchway.core.errors import NotFound
+from batchway.core.states import BatchState, JobState
+from batchway.db.schema import batches, jobs, ledger
+from batchway.wire.batches import BatchFilter
+
+
+def get(tx: Connection, batch_id: str, project: str | None = None) -> RowMapping:
+    """The row of one batch, of `project` unless that is None; NotFound also when it is somebody else's."""
+    query = select(batches).where(batches.c.id == batch_id)
+    if project is not None:
+        query = query.where(batches.c.project == project)
+    row = tx.execute(query).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"No batch found with id '{batch_id}'.", param="batch_id")
+    return row
+
+
+def page(tx: Connection, project: str | None, wanted: BatchFilter) -> tuple[list[RowMapping], bool]:
+    """One page and whether more follow; keyset paging, so inserts meanwhile neither repeat nor hide a batch."""
+    query = select(batches).where(*_matches(project, wanted))
+    place = tuple_(batches.c.created_at, batches.c.id)
+    if wanted.after:
+        after = get(tx, wanted.after, project)
+        mark = tuple_(after["created_at"], after["id"])
+        query = query.where(place < mark if wanted.order == "desc" else place > mark)
+    down = wanted.order == "desc"
+    query = query.order_by(
+        batches.c.created_at.desc() if down else batches.c.created_at, batches.c.id.desc() if down else batches.c.id
+    )
+    rows = list(tx.execute(query.limit(wanted.limit + 1)).mappings())
+    return rows[: wanted.limit], len(rows) > wanted.limit
+
+
+def _matches(project: str | None, wanted: BatchFilter) -> Iterable[ColumnElement[bool]]:
+    if project is not None:
+        yield batches.c.project == project
+    if wanted.status is not None:
+        yield batches.c.status == wanted.status
+    if wanted.created_after is not None:
+        yield batches.c.created_at > wanted.created_after
+    if wanted.created_before is not None:
+        yield batches.c.created_at < wanted.created_before
+    for key, value in (wanted.metadata or {}).items():
+        yield batches.c.metadata[key].as_string() == value
+    if wanted.provider is not None:
+        yield batches.c.id.in_(select(jobs.c.batch_id).where(jobs.c.account == wanted.provider))
+    if wanted.model is not None:
+        yield or_(
+            batches.c.model == wanted.model,
+            batches.c.id.in_(select(jobs.c.batch_id).where(jobs.c.model == wanted.model)),
+        )
+
+
+def to_prepare(tx: Connection, now: float, limit: int) -> list[str]:
+    """Batches that are not split yet, or that have a job to submit now."""
+    waiting = exists().where(
+        jobs.c.batch_id == batches.c.id,
+        jobs.c.status.in_([JobState.PLANNED, JobState.SUBMITTING]),
+        jobs.c.not_before <= now,
+    )
+    query = select(batches.c.id).where(
+        batches.c.status.in_([BatchState.VALIDATING, BatchState.IN_PROGRESS, BatchState.CANCELLING]),
+        batches.c.not_before <= now,
+        or_(batches.c.prepared_at.is_(None), waiting),
+    )
+    return list(tx.execute(query.order_by(batches.c.priority.desc(), batches.c.expires_at).limit(limit)).scalars())
+
+
+def ready_to_finalize(tx: Connection, now: float, limit: int) -> list[str]:
+    """Prepared batches whose every job is accounted: a crash came between the last two steps, or there was no job."""
+    unfinished = exists().where(jobs.c.batch_id == batches.c.id, jobs.c.status != JobState.ACCOUNTED)
+    query = select(batches.c.id).where(
+        batches.c.not_before <= now,
+        batches.c.status.in_([BatchState.IN_PROGRESS, BatchState.FINALIZING, BatchState.CANCELLING]),
+        batches.c.prepared_at.is_not(None),
+        ~unfinished,
+    )
+    return list(tx.execute(query.limit(limit)).scalars())
+
+
+def to_stop(tx: Connection, now: float, limit: int) -> list[str]:
+    """Batches being cancelled or expired that have a running job which was not asked to stop yet."""
+    asked = exists().where(
+        jobs.c.batch_id == batches.c.id, jobs.c.status == JobState.RUNNING, jobs.c.cancel_at.is_(None)
+    )
+    query = select(batches.c.id).where(
+        batches.c.not_before <= now,
+        or_(
+            batches.c.status == BatchState.CANCELLING,
+            and_(batches.c.status == BatchState.IN_PROGRESS, batches.c.expiring.is_(True)),
+        ),
+        asked,
+    )
+    return list(tx.execute(query.limit(limit)).scalars())
+
+
+def past_deadline(tx: Connection, now: float, limit: int) -> list[str]:
+    """Live batches whose window has closed and whose jobs nobody has ended yet."""
+    query = select(batches.c.id).where(
+        batches.c.status.in_([BatchState.VALIDATING, BatchState.IN_PROGRESS]),
+        batches.c.expires_at <= now,
+        batches.c.expiring.is_(False),
+    )
+    return list(tx.execute(query.limit(limit)).scalars())
+
+
+def note(tx: Connection, batch_id: str, values: dict[str, Any]) -> None:
+    """Sets fields other than the status."""
+    tx.execute(update(batches).where(batches.c.id == batch_id).values(values))
+
+
+def postpone(tx: Connection, batch_ids: Sequence[str], until: float) -> None:
+    """Leaves batches alone until then."""
+    tx.execute(update(batches).where(batches.c.id.in_(batch_ids)).values(not_before=until))
+
+
+def amounts(tx: Connection, batch_id: str) -> tuple[int | None, bool]:
+    """(sum of the ledger's known amounts or None when none is known, whether every amount is known)."""
+    total, rows, known = tx.execute(
+        select(func.sum(ledger.c.amount), func.count(), func.count(ledger.c.amount)).where(
+            ledger.c.batch_id == batch_id
+        )
+    ).one()
+    return (int(total) if known else None), rows == known

@@ -1,0 +1,58 @@
+"""Statements over virtual keys and the master key. Only sha-256 hashes are stored: keys are random, so no salt is due."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from batchway.core.errors import NotFound
+from batchway.db.schema import keys, meta
+
+MASTER_HASH = "master_key_hash"
+
+
+def add(tx: Connection, values: dict[str, Any]) -> None:
+    """A new key: id, name, project, hash, admin, created_at."""
+    tx.execute(insert(keys).values(values))
+
+
+def by_hash(tx: Connection, digest: str) -> RowMapping | None:
+    """The live key with this hash."""
+    return tx.execute(select(keys).where(keys.c.hash == digest, keys.c.deleted_at.is_(None))).mappings().one_or_none()
+
+
+def get(tx: Connection, key_id: str) -> RowMapping:
+    """A live key by its id; NotFound."""
+    row = tx.execute(select(keys).where(keys.c.id == key_id, keys.c.deleted_at.is_(None))).mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"No key found with id '{key_id}'.", param="key_id")
+    return row
+
+
+def live(tx: Connection) -> list[RowMapping]:
+    """All live keys, newest first."""
+    query = select(keys).where(keys.c.deleted_at.is_(None)).order_by(keys.c.created_at.desc(), keys.c.id.desc())
+    return list(tx.execute(query).mappings())
+
+
+def end(tx: Connection, key_id: str, now: float) -> None:
+    """Lets the key in no more; its row stays, because batches and ledger entries name it. NotFound."""
+    ended = tx.execute(update(keys).where(keys.c.id == key_id, keys.c.deleted_at.is_(None)).values(deleted_at=now))
+    if ended.rowcount != 1:
+        raise NotFound(f"No key found with id '{key_id}'.", param="key_id")
+
+
+def master_hash(tx: Connection) -> str | None:
+    """The hash of the master key that a first start made."""
+    return tx.execute(select(meta.c.value).where(meta.c.key == MASTER_HASH)).scalar_one_or_none()
+
+
+def set_master_hash(tx: Connection, digest: str) -> bool:
+    """True when this is the one that stays; False when another process was first."""
+    add_new = sqlite.insert if tx.dialect.name == "sqlite" else postgresql.insert
+    added = tx.execute(
+        add_new(meta).values(key=MASTER_HASH, value=digest).on_conflict_do_nothing().returning(meta.c.key)
+    )
+    return added.one_or_none() is not None

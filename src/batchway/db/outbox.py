@@ -1,0 +1,38 @@
+"""Statements of the outbox: events are stored in the transaction of the change they tell of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from batchway.core.events import CALL_TYPES, Event, EventType
+from batchway.core.ids import new_id
+from batchway.db.schema import outbox
+
+
+def tell(tx: Connection, kind: EventType, subject: str, project: str, now: float, data: dict[str, Any]) -> None:
+    """Appends one event about `subject`."""
+    if kind in CALL_TYPES:
+        data = {"call_type": CALL_TYPES[kind], **data}
+    tx.execute(
+        insert(outbox).values(
+            id=new_id("evt_"), type=kind, subject=subject, project=project, data=data, created_at=now
+        )
+    )
+
+
+def of_subject(tx: Connection, subject: str) -> list[Event]:
+    """Every event about one batch or file, oldest first."""
+    rows = tx.execute(select(outbox).where(outbox.c.subject == subject).order_by(outbox.c.seq)).mappings()
+    return [_event(row) for row in rows]
+
+
+def _event(row: Any) -> Event:
+    return Event(
+        id=row["id"],
+        type=EventType(row["type"]),
+        subject=row["subject"],
+        created_at=row["created_at"],
+        data=row["data"],
+    )

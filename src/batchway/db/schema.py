@@ -1,0 +1,313 @@
+"""The tables. Times are unix seconds, amounts pico-dollars, sizes bytes.
+
+CHECK constraints repeat `core/states.py`: a status is one of the enum's words, and a final status has its timestamp.
+A change here needs a migration in `db/migrations/`.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from batchway.core.states import BATCH_STEPS, BatchState, JobState, Outcome
+
+metadata = MetaData()
+Serial = BigInteger().with_variant(Integer, "sqlite")
+
+
+def _words(column: str, words: type[StrEnum]) -> CheckConstraint:
+    listed = ", ".join(f"'{word}'" for word in words)
+    return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
+
+
+def _final_has_time(state: BatchState) -> CheckConstraint:
+    return CheckConstraint(f"status <> '{state}' OR {state}_at IS NOT NULL", name=f"{state}_has_time")
+
+
+meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", Text, nullable=False))
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("name", String, nullable=False),
+    Column("project", String, nullable=False),
+    Column("hash", String, nullable=False, unique=True),
+    Column("admin", Boolean, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("deleted_at", Double),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("project", String, nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("purpose", String, nullable=False),
+    Column("filename", String, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", String, nullable=False),
+    Column("storage_key", String, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("lines", BigInteger, nullable=False, default=0),
+    Column("models", JSON),  # model -> {"lines", "bytes", "input_tokens", "output_limit", "unlimited"}
+    Column("urls", JSON),  # url -> lines
+    Column("fault_count", Integer, nullable=False, default=0),
+    Column("batch_id", String),  # the batch that produced it
+    Index("files_by_age", "project", "created_at", "id"),
+    Index("files_by_expiry", "expires_at"),
+)
+
+file_faults = Table(
+    "file_faults",
+    metadata,
+    Column("file_id", ForeignKey("files.id", ondelete="CASCADE"), primary_key=True),
+    Column("faults", JSON, nullable=False),  # the first 10,000, as LineFault
+)
+
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("project", String, nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("filename", String, nullable=False),
+    Column("purpose", String, nullable=False),
+    Column("mime_type", String, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("expires_after", Integer),  # seconds, of the finished file
+    Column("status", String, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    Column("file_id", String),
+)
+
+upload_parts = Table(
+    "upload_parts",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("upload_id", ForeignKey("uploads.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("storage_key", String, nullable=False),
+    Column("created_at", Double, nullable=False),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("project", String, nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("endpoint", String, nullable=False),
+    Column("input_file_id", String, nullable=False),
+    Column("completion_window", String, nullable=False),
+    Column("window_seconds", Integer, nullable=False),
+    Column("metadata", JSON),
+    Column("model", String),  # overrides the lines' own
+    Column("provider", String),  # forced account or kind
+    Column("priority", Integer, nullable=False, default=0),
+    Column("extra", JSON),
+    Column("output_expires_after", Integer),  # seconds
+    Column("status", String, nullable=False),
+    Column("expiring", Boolean, nullable=False, default=False),  # its window closed: jobs are being ended
+    Column("errors", JSON),
+    Column("total", BigInteger, nullable=False, default=0),
+    Column("completed", BigInteger, nullable=False, default=0),  # final counts; live ones are summed over jobs
+    Column("failed", BigInteger, nullable=False, default=0),
+    Column("segment_seq", BigInteger, nullable=False, default=0),
+    Column("output_file_id", String),  # drawn when finalizing begins, so that a repeat writes the same files
+    Column("error_file_id", String),
+    Column("usage", JSON),
+    Column("amount", BigInteger),
+    Column("amount_known", Boolean, nullable=False, default=True),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    *(
+        Column(f"{state}_at", Double)
+        for state in BatchState
+        if state not in (BatchState.VALIDATING,)  # that is created_at
+    ),
+    Column("prepared_at", Double),  # its lines are split into jobs, or found faulty
+    Column("not_before", Double, nullable=False, default=0),
+    Column("attempts", Integer, nullable=False, default=0),
+    _words("status", BatchState),
+    *(_final_has_time(state) for state, after in BATCH_STEPS.items() if not after),
+    Index("batches_by_age", "project", "created_at", "id"),
+    Index("batches_due", "status", "not_before"),
+    Index("batches_by_deadline", "status", "expires_at"),
+    Index("batches_by_input", "input_file_id"),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("batch_id", ForeignKey("batches.id"), nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("token", String, nullable=False, unique=True),
+    Column("account", String, nullable=False),
+    Column("model", String, nullable=False),  # the provider's name for it
+    Column("lane", String, nullable=False),
+    Column("models", JSON, nullable=False),  # the names in the lines that belong to this job; [] means every line
+    Column("endpoint", String, nullable=False),
+    Column("file_key", String, nullable=False),
+    Column("span_start", BigInteger, nullable=False),
+    Column("span_end", BigInteger, nullable=False),
+    Column("first_line", BigInteger, nullable=False),
+    Column("lines", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("window_seconds", Integer, nullable=False),
+    Column("deadline", Double, nullable=False),
+    Column("priority", Integer, nullable=False, default=0),
+    Column("status", String, nullable=False),
+    Column("outcome", String),
+    Column("remote_id", String),
+    Column("remote_status", String),
+    Column("results", JSON),  # where the answers are, in the provider's own terms
+    Column("code", String),
+    Column("message", Text),
+    Column("completed", BigInteger, nullable=False, default=0),
+    Column("failed", BigInteger, nullable=False, default=0),
+    Column("answers_key", String),  # the collected answers, in input order
+    Column("usage", JSON),
+    Column("amount", BigInteger),
+    *(Column(f"{state}_at", Double) for state in JobState),
+    Column("cancel_at", Double),  # set when the provider was asked to stop
+    Column("poll_at", Double, nullable=False, default=0),
+    Column("not_before", Double, nullable=False, default=0),
+    Column("attempts", Integer, nullable=False, default=0),
+    _words("status", JobState),
+    _words("outcome", Outcome),
+    CheckConstraint("status NOT IN ('ended', 'collected', 'accounted') OR outcome IS NOT NULL", name="ended_has_outcome"),
+    CheckConstraint("status <> 'accounted' OR accounted_at IS NOT NULL", name="accounted_has_time"),
+    CheckConstraint("status <> 'running' OR remote_id IS NOT NULL", name="running_has_remote_id"),
+    UniqueConstraint("batch_id", "ordinal"),
+    Index("jobs_due", "status", "not_before"),
+    Index("jobs_to_poll", "status", "poll_at"),
+)
+
+chunks = Table(
+    "chunks",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("ordinal", Integer, nullable=False),
+    Column("account", String, nullable=False),
+    Column("deadline", Double, nullable=False),
+    Column("priority", Integer, nullable=False, default=0),
+    Column("span_start", BigInteger, nullable=False),
+    Column("span_end", BigInteger, nullable=False),
+    Column("first_line", BigInteger, nullable=False),
+    Column("lines", Integer, nullable=False),
+    Column("token", Integer, nullable=False, default=0),  # whoever raised it last owns the chunk
+    Column("answered", Integer, nullable=False, default=0),
+    Column("queued_at", Double),
+    Column("stop_at", Double),  # set when its job was asked to stop
+    Column("done_at", Double),
+    Column("not_before", Double, nullable=False, default=0),
+    Column("attempts", Integer, nullable=False, default=0),  # runs of it that failed
+    UniqueConstraint("job_id", "ordinal"),
+    Index("chunks_waiting", "done_at", "queued_at", "account", "deadline"),
+)
+
+segments = Table(
+    "segments",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("batch_id", String, nullable=False),
+    Column("seq", BigInteger, nullable=False),  # in commit order within the batch: the cursor of /results
+    Column("job_id", String, nullable=False, index=True),
+    Column("chunk_id", String, index=True),
+    Column("storage_key", String, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("completed", Integer, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("numbers", LargeBinary),  # the line numbers it holds, packed little-endian u32
+    UniqueConstraint("batch_id", "seq"),
+)
+
+ledger = Table(
+    "ledger",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("job_id", String, nullable=False),
+    Column("batch_id", String, nullable=False, index=True),
+    Column("project", String, nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("kind", String, nullable=False),  # usage
+    Column("account", String, nullable=False),
+    Column("model", String, nullable=False),
+    Column("lane", String, nullable=False),
+    Column("lines", BigInteger, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("cache_write_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("amount", BigInteger),  # null: the price is unknown
+    Column("price_source", String),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("job_id", "kind", "model"),
+)
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("batch_id", ForeignKey("batches.id"), primary_key=True),
+    Column("project", String, nullable=False),
+    Column("amount", BigInteger),  # null: a price is unknown
+    Column("opened_at", Double, nullable=False),
+    Column("settled_at", Double),
+    Column("settled_amount", BigInteger),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("seq", Serial, primary_key=True),
+    Column("id", String, nullable=False, unique=True),
+    Column("type", String, nullable=False),
+    Column("subject", String, nullable=False, index=True),
+    Column("project", String, nullable=False),
+    Column("data", JSON, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("told_at", Double),
+    Index("outbox_waiting", "told_at", "seq"),
+)
+
+idempotency = Table(
+    "idempotency",
+    metadata,
+    Column("key_id", String, primary_key=True),
+    Column("idempotency_key", String, primary_key=True),
+    Column("fingerprint", String, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("created_at", Double, nullable=False, index=True),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("holder", String, nullable=False),
+    Column("expires_at", Double, nullable=False),
+)

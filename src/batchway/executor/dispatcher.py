@@ -1,0 +1,150 @@
+"""Keeps the engine supplied: chunks wait in our table, and one process moves the next few of them into its queue.
+
+The queue is shallow: of each account, about twice the lines it can have in flight, so that a run that has sent its last
+line is followed by one that is already loaded, and a more urgent chunk waits behind few. Accounts do not wait for one
+another. `nudge` says that something was planned, drained or ended; the tick is only a safety net.
+
+A chunk counts as queued once the engine has it. Should its run end without the chunk (a crash at the wrong moment), it
+is ensured again after `Tuning.overdue`, and at once when this process starts to lead; for a run that waits or runs
+that changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from typing import Protocol
+
+from sqlalchemy import Connection
+
+from batchway.db import chunks, leases
+from batchway.db.engine import Database
+from batchway.executor.tuning import Tuning
+
+log = logging.getLogger(__name__)
+
+QUEUE = "chunk"
+LEADER = "chunk-dispatcher"
+MEMBER = "chunk-executor:"
+MOST_CHUNKS = 64  # of one account in one process
+
+
+class Ensures(Protocol):
+    """The part of the engine that is used here."""
+
+    async def ensure(self, name: str, key: str) -> bool: ...
+
+
+def places(concurrency: int) -> int:
+    """How many chunks of an account one process may hold: as many as slots, should each have one line only."""
+    return max(2, min(MOST_CHUNKS, concurrency))
+
+
+class Dispatcher:
+    """One a process; the leader among them moves chunks. `accounts` are the concurrencies of the accounts."""
+
+    def __init__(  # noqa: PLR0913 - each is one thing it works with
+        self,
+        *,
+        db: Database,
+        engine: Ensures,
+        clock: Callable[[], float],
+        tuning: Tuning,
+        holder: str,
+        accounts: Callable[[], Mapping[str, int]],
+        ended: Callable[[str], None],
+        tick: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._db = db
+        self._engine = engine
+        self._clock = clock
+        self._tuning = tuning
+        self._holder = holder
+        self._accounts = accounts
+        self._ended = ended
+        self._tick = tick
+        self._event = asyncio.Event()
+        self._members = 0  # 0: somebody else leads
+        self._next_lease = self._next_tick = self._next_overdue = float("-inf")
+
+    def nudge(self) -> None:
+        """There may be room, or something to fill it with."""
+        self._event.set()
+
+    async def run(self) -> None:
+        """Works until it is cancelled; then the lease is free."""
+        try:
+            while True:
+                self._event.clear()
+                try:
+                    await self._round()
+                except Exception:  # the database or the engine is away: the rows are safe, and the tick comes back
+                    log.exception("executor: a round of the dispatcher failed")
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._tuning.tick):
+                        await self._event.wait()
+        finally:
+            await self._db.write(leases.give_back, self._holder)
+
+    async def _round(self) -> None:
+        now = self._clock()
+        if now >= self._next_lease:
+            led = self._members > 0
+            self._members = await self._db.write(_renew, self._holder, now, self._tuning.lease)
+            self._next_lease = now + self._tuning.lease / 3
+            if self._members and not led:
+                self._next_overdue = float("-inf")
+        if now >= self._next_tick:
+            self._next_tick = now + self._tuning.tick
+            await self._tick()
+            if self._members:
+                await self._close_expired(now)
+        if self._members:
+            await self._top_up(now)
+
+    async def _close_expired(self, now: float) -> None:
+        for job_id in await self._db.write(chunks.close_expired, now):
+            self._ended(job_id)
+
+    async def _top_up(self, now: float) -> None:
+        moved = await self._db.read(_choose, self._accounts(), self._members, now, self._tuning.chunk_lines)
+        if now >= self._next_overdue:
+            # The first time: whatever is queued, for our predecessor may have died between the row and the engine.
+            before = now - self._tuning.overdue if self._next_overdue > 0 else now
+            moved += await self._db.read(chunks.overdue, before, MOST_CHUNKS)
+            self._next_overdue = now + self._tuning.overdue / 6
+        for chunk_id in moved:
+            await self._engine.ensure(QUEUE, chunk_id)
+        if moved:
+            await self._db.write(chunks.queued, moved, now)
+
+
+def _renew(tx: Connection, holder: str, now: float, seconds: float) -> int:
+    """How many processes take part when this one leads, else 0."""
+    leases.take(tx, MEMBER + holder, holder, now, seconds)
+    if not leases.take(tx, LEADER, holder, now, seconds):
+        return 0
+    leases.forget_old(tx, now - 10 * seconds)
+    return leases.living(tx, MEMBER, now)
+
+
+def _choose(
+    tx: Connection, accounts: Mapping[str, int], members: int, now: float, chunk_lines: int
+) -> list[str]:
+    """The chunks to move now. The order within an account is `chunks.waiting`'s: fair shares belong there."""
+    chosen: list[str] = []
+    held = chunks.load(tx)
+    for account, concurrency in accounts.items():
+        has = held.get(account, chunks.Load(0, 0))
+        room = places(concurrency) * members - has.chunks
+        lines = (2 * concurrency + chunk_lines) * members - has.lines
+        if room <= 0 or lines <= 0:
+            continue
+        for chunk_id, more in chunks.waiting(tx, account, now, min(room, MOST_CHUNKS)):
+            if lines <= 0:
+                break
+            chosen.append(chunk_id)
+            lines -= more
+    return chosen

@@ -1,0 +1,272 @@
+"""One chunk, carried out by its owner.
+
+The chunk's lines are read by byte range, those with a stored answer are skipped, the rest are sent through the account's
+slots. Answers are stored in segments: bytes first, then a row in a transaction that checks the chunk's token. Whatever
+ends a run (`Stop`), answers that came are stored before it ends, unless somebody else owns the chunk by then.
+
+A run is single-threaded: everything here happens on the event loop, and between two awaits nothing changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from random import Random
+
+from sqlalchemy import Connection
+
+from batchway.core.ids import IdMaker
+from batchway.core.jobs import Counts
+from batchway.core.spans import span_lines
+from batchway.db import chunks, segments
+from batchway.db.chunks import Chunk
+from batchway.db.engine import Database
+from batchway.db.jobs import add_counts
+from batchway.db.segments import NewSegment
+from batchway.executor.limits import Rank, Slots
+from batchway.executor.retry import next_try
+from batchway.executor.segments import Stored, encode_segment, key_of
+from batchway.executor.send import Outcome, Request, Target, attempt, rewriter
+from batchway.executor.tuning import Tuning
+from batchway.http import Http
+from batchway.storage import Storage
+
+
+class Stop(Enum):
+    """Why a run starts no more requests before its lines are used up."""
+
+    ASKED = "asked"  # its job was asked to stop
+    LATE = "late"  # the deadline passed
+    LEAVING = "leaving"  # this process may not send any more; the chunk goes on elsewhere
+    FENCED = "fenced"  # somebody else owns the chunk
+    BROKEN = "broken"  # a bug; `Run` raises it
+
+
+class Fenced(Exception):  # noqa: N818 - not an error: the chunk is in other hands
+    """The chunk's token is not ours any more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tools:
+    """What runs share."""
+
+    db: Database
+    storage: Storage
+    http: Http
+    clock: Callable[[], float]
+    new_id: IdMaker
+    random: Random
+    tuning: Tuning
+    may_send: Callable[[], bool]  # False: no paid request may start in this process
+    drained: Callable[[], None]  # told when a run has sent its last line: there is room for another chunk
+
+
+class Run:
+    """One ownership of one chunk; `finish` is the whole of it."""
+
+    def __init__(self, chunk: Chunk, place: Target, slots: Slots, tools: Tools) -> None:
+        self.chunk = chunk
+        self.stopped: Stop | None = None
+        self._place = place
+        self._slots = slots
+        self._tools = tools
+        self._ready: deque[Request] = deque()
+        self._flying: set[asyncio.Task[None]] = set()
+        self._later: dict[int, asyncio.TimerHandle] = {}  # line number -> its next try
+        self._fresh: list[Stored] = []  # answered, not stored
+        self._stored = 0  # segments
+        self._wake = asyncio.Event()  # there is something to store, or nothing left to wait for
+        self._timers: list[asyncio.TimerHandle] = []
+        self._ripens: asyncio.TimerHandle | None = None
+        self._failure: Exception | None = None
+
+    @property
+    def rank(self) -> Rank:
+        return self.chunk.deadline, -self.chunk.priority, self.chunk.ordinal
+
+    async def finish(self) -> bool:
+        """Runs the chunk to its end; True when it was its job's last. Raises Fenced, or CancelledError when leaving."""
+        left = self.chunk.deadline - self._tools.clock()
+        if self.chunk.stopping or left <= 0:
+            self.stop(Stop.ASKED if self.chunk.stopping else Stop.LATE)
+        else:
+            self._timers.append(asyncio.get_running_loop().call_later(left, self.stop, Stop.LATE))
+        try:
+            await self._load()
+            self._slots.join(self)
+            return await self._store_until_idle()
+        except asyncio.CancelledError:
+            self._abandon()
+            if self._fresh and self.stopped is not Stop.FENCED:
+                await self._commit(self._fresh, done=False)  # paid for: the next owner need not send them again
+            raise
+        finally:
+            self._slots.leave(self)
+            self._abandon()
+            for timer in (*self._timers, *([self._ripens] if self._ripens else [])):
+                timer.cancel()
+
+    def stop(self, why: Stop) -> None:
+        """Starts no more requests. Those in flight get a grace (asked, late), all their time (leaving), or none."""
+        if self.stopped in (why, Stop.FENCED) or (why is Stop.LEAVING and self.stopped is not None):
+            return
+        self.stopped = why
+        self._ready.clear()
+        for timer in self._later.values():
+            timer.cancel()
+        self._later.clear()
+        if why in (Stop.ASKED, Stop.LATE):
+            self._timers.append(asyncio.get_running_loop().call_later(self._tools.tuning.grace, self._abandon))
+        elif why in (Stop.FENCED, Stop.BROKEN):
+            self._abandon()
+        self._wake.set()
+
+    def take(self) -> Request | None:
+        """The next line to send; none once this process may not send."""
+        if not self._ready:
+            return None
+        if not self._tools.may_send():
+            self.stop(Stop.LEAVING)
+            return None
+        request = self._ready.popleft()
+        if not self._ready:
+            self._tools.drained()
+        return request
+
+    async def send(self, request: Request) -> None:
+        """One attempt; its answer is kept, or the line is tried again later."""
+        worker = asyncio.current_task()
+        assert worker is not None  # noqa: S101 - we are a coroutine of a worker
+        self._flying.add(worker)
+        try:
+            outcome = await attempt(self._tools.http, self._place, request, self._tools.new_id("batch_req_"))
+            self._sort(request, outcome)
+        except Exception as error:  # noqa: BLE001 - a bug here must end the run, not leave a line waiting for ever
+            self._failure = error
+            self._flying.discard(worker)
+            self.stop(Stop.BROKEN)
+        finally:
+            self._flying.discard(worker)
+            if self._idle:
+                self._wake.set()
+
+    @property
+    def _idle(self) -> bool:
+        return not (self._ready or self._flying or self._later)
+
+    def _sort(self, request: Request, outcome: Outcome) -> None:
+        trouble = outcome.trouble
+        if trouble is None:
+            return self._keep(request, outcome)
+        tuning, chunk = self._tools.tuning, self.chunk
+        if trouble.appointment and trouble.retry_after is not None:
+            self._slots.hold(trouble.retry_after)
+        else:
+            request.tries += 1
+        time_left = chunk.deadline - self._tools.clock()
+        delay = next_try(tuning.line, request.tries, trouble, time_left, self._tools.random)
+        if delay is None:
+            self._keep(request, outcome)
+        elif self.stopped is None:
+            later = asyncio.get_running_loop().call_later(delay, self._again, request)
+            self._later[request.number] = later
+        return None
+
+    def _again(self, request: Request) -> None:
+        del self._later[request.number]
+        self._ready.appendleft(request)
+        self._slots.wake()
+
+    def _keep(self, request: Request, outcome: Outcome) -> None:
+        self._fresh.append(Stored(request.number, outcome.ok, outcome.line))
+        tuning = self._tools.tuning
+        if len(self._fresh) >= tuning.segment_lines:
+            self._wake.set()
+        elif self._ripens is None:
+            self._ripens = asyncio.get_running_loop().call_later(tuning.segment_seconds, self._wake.set)
+
+    async def _load(self) -> None:
+        if self.stopped is not None:
+            return
+        tools, chunk, span = self._tools, self.chunk, self.chunk.span
+        have = await tools.db.read(segments.answered, chunk.id)
+        body_of = rewriter(chunk.model, span.models)
+        bytes_of_span = tools.storage.read(span.file_key, span.start, span.end)
+        async for window in span_lines(bytes_of_span, span):
+            for line in window:
+                if line.number not in have and self.stopped is None:
+                    request = line.request
+                    self._ready.append(Request(line.number, request.custom_id, body_of(request.body)))
+        if self._idle:
+            self._wake.set()
+
+    async def _store_until_idle(self) -> bool:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._failure is not None:
+                raise self._failure
+            if self.stopped is Stop.FENCED:
+                raise Fenced
+            idle = self._idle
+            done = idle and self.stopped is not Stop.LEAVING
+            if self._fresh or done:
+                job_ended = await self._commit(self._fresh, done=done)
+            else:
+                job_ended = False
+            if done:
+                return job_ended
+            if idle:
+                raise asyncio.CancelledError  # not an end: the engine hands the chunk to a process that may send
+
+    async def _commit(self, answers: list[Stored], *, done: bool) -> bool:
+        """Stores `answers`; True when that ended the job. More may come meanwhile: they make the next segment."""
+        self._fresh = []
+        if self._ripens is not None:
+            self._ripens.cancel()
+            self._ripens = None
+        segment = await self._write(answers) if answers else None
+        done_at = self._tools.clock() if done else None
+        owned, job_ended = await self._tools.db.write(_record, self.chunk, segment, len(answers), done_at)
+        if not owned:
+            if segment is not None:
+                await self._tools.storage.delete(segment.storage_key)
+            self.stop(Stop.FENCED)
+            raise Fenced
+        return job_ended
+
+    async def _write(self, answers: list[Stored]) -> NewSegment:
+        chunk = self.chunk
+        self._stored += 1
+        key = key_of(chunk.batch_id, chunk.job_id, f"{chunk.ordinal}-{chunk.token}-{self._stored}")
+        data = encode_segment(answers)
+        await self._tools.storage.put(key, data)
+        completed = sum(answer.ok for answer in answers)
+        return NewSegment(
+            batch_id=chunk.batch_id,
+            job_id=chunk.job_id,
+            chunk_id=chunk.id,
+            storage_key=key,
+            bytes=len(data),
+            counts=Counts(completed, len(answers) - completed),
+            numbers=segments.pack([answer.number for answer in answers]),
+        )
+
+    def _abandon(self) -> None:
+        for worker in self._flying:
+            worker.cancel()
+
+
+def _record(
+    tx: Connection, chunk: Chunk, segment: NewSegment | None, answers: int, done_at: float | None
+) -> tuple[bool, bool]:
+    """One transaction: the token is checked, the segment enters the manifest, the counts grow, the chunk ends."""
+    if not chunks.grow(tx, chunk, answers, done_at):
+        return False, False
+    if segment is not None:
+        segments.append(tx, segment)
+        add_counts(tx, chunk.job_id, segment.counts.completed, segment.counts.failed)
+    return True, done_at is not None and chunks.ended(tx, chunk.job_id)

@@ -1,0 +1,164 @@
+"""`Executor`: the batch engine for endpoints without one, put together from the parts beside this file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+
+from batchway.core.errors import BatchwayError
+from batchway.core.ids import IdMaker, new_id
+from batchway.core.jobs import JobSpec
+from batchway.db import chunks
+from batchway.db.engine import Database
+from batchway.engine import Engine
+from batchway.executor.chunks import plan
+from batchway.executor.dispatcher import QUEUE, Dispatcher, places
+from batchway.executor.limits import Slots
+from batchway.executor.retry import pause
+from batchway.executor.run import Fenced, Run, Stop, Tools
+from batchway.executor.send import Endpoint, target
+from batchway.executor.tuning import Tuning
+from batchway.http import Http
+from batchway.storage import Storage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True)
+class Executor:
+    """One a process. `register` before the engine is launched; `run` is the dispatcher, until it is cancelled.
+
+    `endpoints` are the accounts that execute. `on_job_end` is called with a job's id when its last chunk is done here.
+    """
+
+    db: Database
+    storage: Storage
+    http: Http
+    engine: Engine
+    endpoints: Mapping[str, Endpoint]
+    clock: Callable[[], float]
+    settings: Tuning = field(default_factory=Tuning)
+    on_job_end: Callable[[str], None] = lambda _job_id: None
+    new_id: IdMaker = new_id
+    random: Random = field(default_factory=Random)
+
+    def __post_init__(self) -> None:
+        self._slots: dict[str, Slots] = {}
+        self._runs: dict[str, Run] = {}  # by chunk
+        self._leaving = False
+        self._dispatcher = Dispatcher(
+            db=self.db,
+            engine=self.engine,
+            clock=self.clock,
+            tuning=self.settings,
+            holder=self.new_id("executor_"),
+            accounts=lambda: {name: endpoint.concurrency for name, endpoint in self.endpoints.items()},
+            ended=self._job_ended,
+            tick=self._watch,
+        )
+        self._tools = Tools(
+            db=self.db,
+            storage=self.storage,
+            http=self.http,
+            clock=self.clock,
+            new_id=self.new_id,
+            random=self.random,
+            tuning=self.settings,
+            may_send=self._may_send,
+            drained=self._dispatcher.nudge,
+        )
+
+    def register(self) -> None:
+        """Tells the engine what a chunk is."""
+        most = sum(places(endpoint.concurrency) for endpoint in self.endpoints.values())
+        self.engine.register(QUEUE, self.run_chunk, concurrency=max(1, most))
+
+    async def run(self) -> None:
+        """Moves chunks into the engine until it is cancelled."""
+        await self._dispatcher.run()
+
+    async def plan(self, job: JobSpec) -> None:
+        """Writes the chunks of a job, once; from then on they run."""
+        if await plan(self.db, self.storage, self.settings, job):
+            self._dispatcher.nudge()
+
+    async def cancel(self, job_id: str) -> None:
+        """Stops a job: nothing more is sent, and what is in flight has a short grace. Other processes hear within a tick."""
+        ended = await self.db.write(chunks.stop, job_id, self.clock())
+        for run in self._runs.values():
+            if run.chunk.job_id == job_id:
+                run.stop(Stop.ASKED)
+        if ended:
+            self._job_ended(job_id)
+
+    def leave(self) -> None:
+        """Sends nothing more from this process, for good: call it just before the engine is closed.
+
+        What is in flight may still end within the engine's own timeout, and is stored.
+        """
+        self._leaving = True
+        for run in self._runs.values():
+            run.stop(Stop.LEAVING)
+
+    async def run_chunk(self, chunk_id: str) -> None:
+        """The engine's body: takes the chunk over, whoever had it, and does what is left of it."""
+        chunk = await self.db.write(chunks.begin, chunk_id)
+        if chunk is None:
+            return
+        endpoint = self.endpoints.get(chunk.account)
+        try:
+            if endpoint is None:
+                raise BatchwayError(f"no endpoint is configured for the account {chunk.account!r}")
+            slots = self._slots.setdefault(chunk.account, Slots(endpoint.concurrency))
+            run = self._runs[chunk_id] = Run(chunk, target(endpoint, chunk.endpoint), slots, self._tools)
+            try:
+                ended = await run.finish()
+            finally:
+                if self._runs.get(chunk_id) is run:
+                    del self._runs[chunk_id]
+        except Fenced:
+            log.info("executor: chunk %s is in other hands", chunk_id)
+            return
+        except Exception:
+            await self._put_off(chunk)
+            raise
+        self._dispatcher.nudge()
+        if ended:
+            self._job_ended(chunk.job_id)
+
+    async def _put_off(self, chunk: chunks.Chunk) -> None:
+        """After a run that failed: the chunk waits a while, or ends as it is when that has happened too often."""
+        failures = chunk.attempts + 1
+        now = self.clock()
+        if failures < self.settings.chunk_failures:
+            await self.db.write(chunks.postpone, chunk, now + pause(self.settings.run, failures, None, self.random))
+            return
+        log.error("executor: chunk %s failed %d times and ends with the answers it has", chunk.id, failures)
+        await self.db.write(chunks.grow, chunk, 0, now)
+        if await self.db.read(chunks.ended, chunk.job_id):
+            self._job_ended(chunk.job_id)
+
+    async def _watch(self) -> None:
+        """Hears what other processes wrote about the chunks that run here."""
+        if not self._runs:
+            return
+        if not self._may_send():
+            for run in self._runs.values():
+                run.stop(Stop.LEAVING)
+            return
+        found = await self.db.read(chunks.signals, list(self._runs))
+        for chunk_id, run in list(self._runs.items()):
+            token, stopping = found.get(chunk_id, (run.chunk.token, False))
+            if token != run.chunk.token:
+                run.stop(Stop.FENCED)
+            elif stopping:
+                run.stop(Stop.ASKED)
+
+    def _may_send(self) -> bool:
+        return not self._leaving and self.engine.alive()
+
+    def _job_ended(self, job_id: str) -> None:
+        self._dispatcher.nudge()
+        self.on_job_end(job_id)

@@ -1,0 +1,161 @@
+"""A request becomes a batch in `validating`: checked as OpenAI checks it, stored in one transaction, once.
+
+What concerns the lines is not looked at here but in validation, so that a create answers at once. An unknown input file
+is accepted and fails the batch there, as at OpenAI. The answer to an Idempotency-Key is stored in the same transaction.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from batchway.core.errors import NotFound, RequestError
+from batchway.core.principal import Principal
+from batchway.db import files
+from batchway.db.idempotency import AlreadyAnswered, Idempotency, recall, remember
+from batchway.db.transitions import create_batch
+from batchway.pipeline import show
+from batchway.pipeline.trip import Trip
+from batchway.wire.batches import ENDPOINTS, Batch, BatchCreate
+
+WINDOW = re.compile(r"(\d{1,6})([mhd])")
+SECONDS = {"m": 60, "h": 3600, "d": 86400}
+SHORTEST, LONGEST = 60, 30 * 86400
+MAX_PAIRS, MAX_KEY, MAX_VALUE = 16, 64, 512
+KEEP = range(3600, 2592001)  # seconds that an output file may be kept
+
+
+async def create(
+    trip: Trip,
+    principal: Principal,
+    wanted: BatchCreate,
+    *,
+    provider: str | None = None,
+    idempotency: Idempotency | None = None,
+) -> Batch:
+    """The new batch, or the first answer to the same Idempotency-Key; RequestError names the field at fault."""
+    now = trip.clock()
+    values = {
+        "id": trip.new_id("batch_"),
+        "project": principal.project,
+        "key_id": principal.key_id,
+        "endpoint": _endpoint(trip, wanted.endpoint),
+        "input_file_id": _required(wanted.input_file_id, "input_file_id"),
+        "completion_window": wanted.completion_window,
+        "metadata": checked_metadata(wanted.metadata),
+        "model": wanted.model,
+        "provider": _provider(trip, provider or wanted.custom_llm_provider),
+        "priority": wanted.priority,
+        "extra": wanted.extra,
+        "output_expires_after": _keep(wanted),
+        "window_seconds": window_seconds(wanted.completion_window),
+    }
+    values["expires_at"] = now + values["window_seconds"]
+    try:
+        batch = await trip.db.write(_store, principal, values, idempotency, now)
+    except AlreadyAnswered as earlier:
+        return msgspec.json.decode(earlier.body, type=Batch)
+    trip.bells.work.set()
+    return batch
+
+
+def _store(
+    tx: Connection, principal: Principal, values: dict[str, Any], idempotency: Idempotency | None, now: float
+) -> Batch:
+    if idempotency:
+        earlier = recall(tx, principal.key_id, idempotency.key, idempotency.fingerprint, now)
+        if earlier is not None:
+            raise AlreadyAnswered(earlier)
+    _check_purpose(tx, values["input_file_id"], principal)
+    create_batch(tx, now, values)
+    batch = show.one(tx, values["id"], principal.project, now)
+    if idempotency:
+        body = msgspec.json.encode(batch).decode()
+        remember(tx, principal.key_id, idempotency.key, idempotency.fingerprint, body, now)
+    return batch
+
+
+def _check_purpose(tx: Connection, file_id: str, principal: Principal) -> None:
+    try:
+        file = files.get(tx, file_id, principal.project)
+    except NotFound:
+        return  # validation says so, with OpenAI's code
+    if file["purpose"] != "batch":
+        raise RequestError(
+            f"Invalid input file: '{file_id}' has purpose '{file['purpose']}', a batch reads files of purpose 'batch'.",
+            code="invalid_file_purpose",
+            param="input_file_id",
+        )
+
+
+def window_seconds(text: str) -> int:
+    """The length of a completion window such as `24h`; RequestError when it is none, or out of range."""
+    match = WINDOW.fullmatch(text)
+    seconds = int(match[1]) * SECONDS[match[2]] if match else 0
+    if not SHORTEST <= seconds <= LONGEST:
+        raise RequestError(
+            f"Invalid value: '{text}'. A completion window is '<n>m', '<n>h' or '<n>d', from 1m to 30d, such as '24h'.",
+            code="invalid_value",
+            param="completion_window",
+        )
+    return seconds
+
+
+def checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, str] | None:
+    """OpenAI's rules: at most 16 pairs, keys of 64 and string values of 512 characters."""
+    if metadata is None:
+        return None
+    if len(metadata) > MAX_PAIRS:
+        raise _too_long("metadata", f"an object with at most {MAX_PAIRS} properties", f"{len(metadata)} properties")
+    for key, value in metadata.items():
+        if not isinstance(value, str):
+            message = f"Invalid type for 'metadata.{key}': expected a string, but got {type(value).__name__} instead."
+            raise RequestError(message, code="invalid_type", param=f"metadata.{key}")
+        if len(key) > MAX_KEY:
+            raise _too_long("metadata", f"keys of at most {MAX_KEY} characters", f"one of {len(key)}")
+        if len(value) > MAX_VALUE:
+            raise _too_long(f"metadata.{key}", f"a string of at most {MAX_VALUE} characters", f"{len(value)} characters")
+    return dict(metadata)
+
+
+def _too_long(param: str, expected: str, got: str) -> RequestError:
+    message = f"Invalid '{param}': expected {expected}, but got {got} instead."
+    return RequestError(message, code="invalid_value", param=param)
+
+
+def _endpoint(trip: Trip, endpoint: str) -> str:
+    supported = sorted({*ENDPOINTS, *trip.accounts.native_endpoints()})
+    if endpoint not in supported:
+        listed = ", ".join(f"'{name}'" for name in supported[:-1]) + f", and '{supported[-1]}'"
+        message = f"Invalid value: '{endpoint}'. Supported values are: {listed}."
+        raise RequestError(message, code="invalid_value", param="endpoint")
+    return endpoint
+
+
+def _required(value: str | None, name: str) -> str:
+    if not value:
+        raise RequestError(
+            f"Missing required parameter: '{name}'.", code="missing_required_parameter", param=name
+        )
+    return value
+
+
+def _provider(trip: Trip, word: str | None) -> str | None:
+    if word is not None and not trip.accounts.find(word):
+        configured = ", ".join(sorted(account.name for account in trip.accounts)) or "none"
+        message = f"No provider '{word}' is configured. Configured: {configured}."
+        raise RequestError(message, code="invalid_value", param="custom_llm_provider")
+    return word
+
+
+def _keep(wanted: BatchCreate) -> int | None:
+    if wanted.output_expires_after is None:
+        return None
+    if wanted.output_expires_after.seconds not in KEEP:
+        message = f"Invalid value: {wanted.output_expires_after.seconds}. Expected {KEEP.start} to {KEEP.stop - 1} seconds."
+        raise RequestError(message, code="invalid_value", param="output_expires_after.seconds")
+    return wanted.output_expires_after.seconds

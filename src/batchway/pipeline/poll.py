@@ -1,0 +1,91 @@
+"""Each running job is looked at until it ends.
+
+Not one sleeping workflow a job but a table of due rows, claimed a few hundred at a time; the claim pushes the row ahead,
+so two pollers never look twice. The interval follows the age of the job. A look that fails only comes again later: a
+provider's outage never ends a job, unless the provider says that it has no such job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from sqlalchemy import Connection, RowMapping
+
+from batchway.core.errors import ProviderError
+from batchway.core.jobs import Look
+from batchway.core.states import JobState, Outcome
+from batchway.db import jobs
+from batchway.db.transitions import move_job
+from batchway.pipeline.trip import Trip
+
+log = logging.getLogger(__name__)
+
+CLAIM = 300  # rows at a time
+LEASE = 120.0  # seconds within which a claimed look is done
+SLOWEST = 60.0
+AT_ONCE = 32
+LOST_AFTER = 5  # looks in a row that find no such job
+
+
+async def poll(trip: Trip) -> int:
+    """Looks at every job that is due; answers how many there were."""
+    rows = await trip.db.write(jobs.claim_polls, trip.clock(), LEASE, CLAIM)
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(row: RowMapping) -> None:
+        async with gate:
+            await _look(trip, row)
+
+    async with asyncio.TaskGroup() as group:
+        for row in rows:
+            group.create_task(one(row))
+    return len(rows)
+
+
+async def _look(trip: Trip, row: RowMapping) -> None:
+    job = jobs.spec(row)
+    try:
+        look = await trip.accounts.provider(job.route).look(job)
+    except ProviderError as error:
+        await _failed(trip, row, error)
+        return
+    except KeyError as error:
+        log.warning("%s cannot be looked at: no account %s in the settings", row["id"], error)
+        await trip.db.write(jobs.note, row["id"], {"poll_at": trip.clock() + SLOWEST})
+        return
+    await trip.db.write(_record, row, look, trip.clock(), _interval(trip, row))
+    if look.outcome is not None:
+        trip.bells.work.set()
+
+
+def _record(tx: Connection, row: RowMapping, look: Look, now: float, interval: float) -> None:
+    jobs.grow_counts(tx, row["id"], look.counts.completed, look.counts.failed)
+    if look.outcome is None:
+        jobs.note(tx, row["id"], {"remote_status": look.status, "poll_at": now + interval, "attempts": 0})
+        return
+    ended = {
+        "outcome": look.outcome,
+        "remote_status": look.status,
+        "code": look.code,
+        "message": look.message,
+        "results": list(look.results),
+    }
+    move_job(tx, row["id"], JobState.RUNNING, JobState.ENDED, now, ended)
+
+
+async def _failed(trip: Trip, row: RowMapping, error: ProviderError) -> None:
+    log.warning("a look at %s failed (%s): %s", row["id"], error.fault, error.message)
+    now, attempts = trip.clock(), row["attempts"] + 1
+    if error.status == 404 and attempts >= LOST_AFTER:
+        values = {"outcome": Outcome.FAILED, "code": "job_lost", "message": "The provider no longer has this job."}
+        await trip.db.write(move_job, row["id"], JobState.RUNNING, JobState.ENDED, now, values)
+        trip.bells.work.set()
+        return
+    wait = error.retry_after or min(SLOWEST, trip.poll_seconds * 2.0**attempts)
+    await trip.db.write(jobs.note, row["id"], {"poll_at": now + wait, "attempts": attempts})
+
+
+def _interval(trip: Trip, row: RowMapping) -> float:
+    age = trip.clock() - (row["running_at"] or trip.clock())
+    return min(SLOWEST, max(trip.poll_seconds, age / 20))

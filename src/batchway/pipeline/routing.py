@@ -1,0 +1,60 @@
+"""Which routes the models of a file lead to: asked by validation, split and estimates alike."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from batchway.billing.estimate import Demand
+from batchway.core.jobs import Route
+from batchway.pipeline.trip import Trip
+from batchway.providers.accounts import NoRoute, Want
+
+Stats = Mapping[str, Mapping[str, int]]
+"""What intake counted for each model of a file: lines, bytes, input_tokens, output_limit, unlimited."""
+
+
+class Plan(msgspec.Struct):
+    """The routes of a file with the names in its lines that lead there, and the names that lead nowhere."""
+
+    routes: dict[Route, list[str]]
+    unroutable: dict[str, NoRoute]
+
+
+async def plan_routes(trip: Trip, models: Stats, want: Want, override: str | None) -> Plan:
+    """Asks the accounts once for each distinct model; `override` sends every line to one model."""
+    plan = Plan({}, {})
+    for name in [override] if override else list(models):
+        try:
+            route = await trip.accounts.route(name, want)
+        except NoRoute as problem:
+            plan.unroutable[name] = problem
+        else:
+            plan.routes.setdefault(route, []).append(name)
+    return plan
+
+
+def demands(trip: Trip, plan: Plan, models: Stats, override: str | None) -> list[Demand]:
+    """What each route would have to carry."""
+    return [
+        Demand(
+            route=route,
+            kind=trip.accounts.get(route.account).kind,
+            lines=_sum(models, names, override, "lines"),
+            input_tokens=_sum(models, names, override, "input_tokens"),
+            output_limit=_sum(models, names, override, "output_limit"),
+            unlimited=_sum(models, names, override, "unlimited"),
+        )
+        for route, names in plan.routes.items()
+    ]
+
+
+def want_of(batch: Mapping[str, Any]) -> Want:
+    """What a batch asks of its routes."""
+    return Want(batch["endpoint"], batch["window_seconds"], batch["provider"])
+
+
+def _sum(models: Stats, names: list[str], override: str | None, field: str) -> int:
+    return sum(stats[field] for name, stats in models.items() if override or name in names)

@@ -1,0 +1,81 @@
+"""Lines are grouped by route and cut at each provider's limits into jobs.
+
+The line index tells how many lines and bytes of each model stand in each block, so a million lines are split without
+reading the file. All jobs and the step to `in_progress` are one transaction: a batch is split entirely or not at all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping
+
+from batchway.core.jobs import Limits, Route
+from batchway.core.spans import Cut, LineIndex, cut, decode_index
+from batchway.core.states import BatchState
+from batchway.db import batches, files
+from batchway.db.transitions import create_jobs, move_batch
+from batchway.pipeline.routing import plan_routes, want_of
+from batchway.pipeline.trip import Trip
+
+INDEX_SUFFIX = ".index"
+
+
+async def split(trip: Trip, batch_id: str) -> None:
+    """Leaves a validated batch in progress, its jobs planned; a cancelled one gets its jobs too, to be ended."""
+    batch = await trip.db.read(batches.get, batch_id)
+    if batch["prepared_at"] is not None:
+        return
+    file = await trip.db.read(files.get, batch["input_file_id"], batch["project"])
+    index = decode_index(await trip.storage.get(file["storage_key"] + INDEX_SUFFIX))
+    plan = await plan_routes(trip, file["models"], want_of(batch), batch["model"])
+    rows: list[dict[str, Any]] = []
+    for route, names in plan.routes.items():
+        models = frozenset() if batch["model"] else frozenset(names)
+        limits = trip.accounts.provider(route).limits(route.model)
+        rows += [
+            _job(trip, batch, route, part, limits) for part in _cuts(index, file["storage_key"], models, route, limits)
+        ]
+    rows.sort(key=lambda row: row["first_line"])
+    for ordinal, row in enumerate(rows):
+        row["ordinal"] = ordinal
+    await trip.db.write(_store, batch_id, rows, trip.clock())
+
+
+def _cuts(index: LineIndex, key: str, models: frozenset[str], route: Route, limits: Limits) -> list[Cut]:
+    growth = max((len(route.model) - len(name) for name in models), default=len(route.model))
+    size = limits.bytes - max(0, growth) * limits.lines  # an alias is rewritten in each line
+    return list(cut(index, key, models, lines=limits.lines, size=size))
+
+
+def _job(trip: Trip, batch: RowMapping, route: Route, part: Cut, limits: Limits) -> dict[str, Any]:
+    return {
+        "id": trip.new_id("job_"),
+        "batch_id": batch["id"],
+        "token": trip.new_id("bw"),
+        "account": route.account,
+        "model": route.model,
+        "lane": route.lane,
+        "models": sorted(part.span.models),
+        "endpoint": batch["endpoint"],
+        "file_key": part.span.file_key,
+        "span_start": part.span.start,
+        "span_end": part.span.end,
+        "first_line": part.span.first_line,
+        "lines": part.lines,
+        "bytes": part.bytes,
+        "window_seconds": min(batch["window_seconds"], limits.windows[1]),
+        "deadline": batch["expires_at"],
+        "priority": batch["priority"],
+    }
+
+
+def _store(tx: Connection, batch_id: str, rows: list[dict[str, Any]], now: float) -> None:
+    batch = batches.get(tx, batch_id)
+    if batch["prepared_at"] is not None:
+        return
+    create_jobs(tx, now, rows)
+    if batch["status"] == BatchState.VALIDATING:
+        move_batch(tx, batch_id, BatchState.VALIDATING, BatchState.IN_PROGRESS, now, {"prepared_at": now})
+    else:
+        batches.note(tx, batch_id, {"prepared_at": now})

@@ -1,0 +1,106 @@
+"""Every line is known to be good, or the batch fails with line numbers, as at OpenAI. Then the money is held.
+
+The lines were read when the file was uploaded; what is left to check needs the batch: its endpoint, its model, the
+routes. Only a file that turns out faulty is read once more, to find the line numbers. Nothing was paid yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from sqlalchemy import Connection, RowMapping
+
+from batchway.billing.estimate import estimate, high_amount
+from batchway.core.errors import NotFound
+from batchway.core.states import BatchState
+from batchway.core.textlines import lines
+from batchway.db import batches, files, holds
+from batchway.db.transitions import move_batch
+from batchway.pipeline.routing import demands, plan_routes, want_of
+from batchway.pipeline.trip import Trip
+from batchway.providers.accounts import NoRoute
+from batchway.wire.errors import LineFault
+from batchway.wire.lines import body_head, input_line
+
+MAX_FAULTS = 10_000
+MAX_LINE_BYTES = 64 << 20
+MODEL_REQUIRED = ("invalid_request", "body.model")  # the fault that a batch with its own model waives
+
+
+async def validate(trip: Trip, batch_id: str) -> None:
+    """Leaves the batch failed with every fault, or still validating with its total known and its amount held."""
+    batch = await trip.db.read(batches.get, batch_id)
+    if batch["prepared_at"] is not None:
+        return
+    try:
+        file = await trip.db.read(files.get, batch["input_file_id"], batch["project"])
+    except NotFound:
+        await _fail(trip, batch, [_missing_file(batch)])
+        return
+    faults = await trip.db.read(files.faults, file["id"])
+    if batch["model"]:
+        faults = [fault for fault in faults if (fault.code, fault.param) != MODEL_REQUIRED]
+    plan = await plan_routes(trip, file["models"] or {}, want_of(batch), batch["model"])
+    wrong_urls = any(url != batch["endpoint"] for url in file["urls"] or {})
+    if wrong_urls or plan.unroutable:
+        faults += await _located(trip, batch, file, plan.unroutable)
+    if faults:
+        await _fail(trip, batch, sorted(faults, key=lambda fault: fault.line or 0)[:MAX_FAULTS])
+        return
+    demand = demands(trip, plan, file["models"] or {}, batch["model"])
+    amount = high_amount(estimate(demand, trip.prices, trip.clock()))
+    await trip.db.write(_accept, batch, file["lines"], amount, trip.clock())
+
+
+def _accept(tx: Connection, batch: RowMapping, total: int, amount: int | None, now: float) -> None:
+    batches.note(tx, batch["id"], {"total": total})
+    holds.open_hold(tx, batch["id"], batch["project"], amount, now)
+
+
+async def _fail(trip: Trip, batch: RowMapping, faults: list[LineFault]) -> None:
+    await trip.db.write(_record_failure, batch, [msgspec.to_builtins(fault) for fault in faults], trip.clock())
+
+
+def _record_failure(tx: Connection, batch: RowMapping, errors: list[object], now: float) -> None:
+    """A batch that was cancelled meanwhile keeps its faults and ends as cancelled, without jobs."""
+    values = {"errors": errors, "prepared_at": now}
+    if not move_batch(tx, batch["id"], BatchState.VALIDATING, BatchState.FAILED, now, values):
+        batches.note(tx, batch["id"], values)
+
+
+def _missing_file(batch: RowMapping) -> LineFault:
+    return LineFault(
+        code="invalid_request",
+        message=f"Cannot find file {batch['input_file_id']}, or project {batch['project']} does not have access to it.",
+        param="file_id",
+    )
+
+
+async def _located(
+    trip: Trip, batch: RowMapping, file: RowMapping, unroutable: Mapping[str, NoRoute]
+) -> list[LineFault]:
+    """The lines with a foreign url or a model without a route; the file is read a window at a time."""
+    found: list[LineFault] = []
+    number = 0
+    async for window in lines(trip.storage.read(file["storage_key"]), limit=MAX_LINE_BYTES):
+        for raw in window:
+            number += 1
+            fault = _fault_of(raw, number, batch, unroutable)
+            if fault and len(found) < MAX_FAULTS:
+                found.append(fault)
+    return found
+
+
+def _fault_of(raw: bytes, number: int, batch: RowMapping, unroutable: Mapping[str, NoRoute]) -> LineFault | None:
+    try:
+        request = input_line.decode(raw)
+        model = batch["model"] or body_head.decode(request.body).model
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None  # intake has this fault already
+    if request.url != batch["endpoint"]:
+        message = "The URL provided for this request does not match the batch endpoint."
+        return LineFault(code="invalid_url", message=message, param="url", line=number)
+    if problem := unroutable.get(model or ""):
+        return LineFault(code=problem.code, message=problem.message, param="body.model", line=number)
+    return None

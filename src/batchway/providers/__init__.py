@@ -1,0 +1,1 @@
+"""Where a job is sent: one folder a provider, and what they share."""

@@ -1,0 +1,1 @@
+"""What several providers share, by the shape of their job APIs; imports no provider."""

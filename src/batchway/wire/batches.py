@@ -1,0 +1,210 @@
+"""OpenAI's Batch object, what creates one, and Batchway's additions to it.
+
+Times are unix seconds; amounts are decimal strings in US dollars, null when a price is unknown.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from batchway.wire.errors import LineFault
+from batchway.wire.files import ExpiresAfter
+
+ENDPOINTS = ("/v1/chat/completions", "/v1/embeddings", "/v1/completions", "/v1/responses")
+
+Status = Literal[
+    "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
+]
+
+
+class BatchCreate(msgspec.Struct, kw_only=True):
+    """A new batch: OpenAI's fields, and inline `requests` instead of a file, `model` (overrides the lines'), `priority`.
+
+    `metadata`: at most 16 pairs, keys of 64 and values of 512 characters. `completion_window`: `<n>m`, `<n>h` or `<n>d`.
+    """
+
+    endpoint: str
+    completion_window: str
+    input_file_id: str | None = None
+    requests: list[dict[str, Any]] | None = None
+    metadata: dict[str, Any] | None = None
+    output_expires_after: ExpiresAfter | None = None
+    model: str | None = None
+    priority: int = 0
+    custom_llm_provider: str | None = None
+    extra: dict[str, Any] | None = None
+
+
+class BatchAdopt(msgspec.Struct, kw_only=True):
+    """Takes in a batch that was made elsewhere, by its id at the provider (an account name or kind)."""
+
+    provider: str
+    remote_id: str
+    metadata: dict[str, Any] | None = None
+
+
+class BatchErrors(msgspec.Struct, kw_only=True):
+    """Why a batch failed validation, fault by fault."""
+
+    object: Literal["list"] = "list"
+    data: list[LineFault]
+
+
+class RequestCounts(msgspec.Struct, kw_only=True):
+    """Lines in all, answered (2xx) and ended with an error; they only grow."""
+
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+
+
+class InputTokensDetails(msgspec.Struct, kw_only=True):
+    """Parts of the input tokens."""
+
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+
+
+class OutputTokensDetails(msgspec.Struct, kw_only=True):
+    """Parts of the output tokens."""
+
+    reasoning_tokens: int = 0
+
+
+class BatchUsage(msgspec.Struct, kw_only=True):
+    """LLM tokens summed over all answers."""
+
+    input_tokens: int
+    input_tokens_details: InputTokensDetails
+    output_tokens: int
+    output_tokens_details: OutputTokensDetails
+    total_tokens: int
+
+
+class BatchJob(msgspec.Struct, kw_only=True):
+    """One provider job of the batch."""
+
+    id: str
+    provider: str
+    model: str
+    lane: Literal["native", "executed"]
+    status: str
+    outcome: str | None
+    remote_id: str | None
+    remote_status: str | None
+    request_counts: RequestCounts
+    message: str | None
+
+
+class BatchDetails(msgspec.Struct, kw_only=True):
+    """Batchway's own part of a batch: its jobs and its money so far."""
+
+    jobs: list[BatchJob]
+    amount_usd: str | None
+    amount_status: Literal["pending", "partial", "final", "unknown"]
+    estimated_end: int | None
+
+
+class Batch(msgspec.Struct, kw_only=True):
+    """A batch, in OpenAI's words."""
+
+    id: str
+    object: Literal["batch"] = "batch"
+    endpoint: str
+    model: str | None = None
+    errors: BatchErrors | None = None
+    input_file_id: str
+    completion_window: str
+    status: Status
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    created_at: int
+    in_progress_at: int | None = None
+    expires_at: int | None = None
+    finalizing_at: int | None = None
+    completed_at: int | None = None
+    failed_at: int | None = None
+    expired_at: int | None = None
+    cancelling_at: int | None = None
+    cancelled_at: int | None = None
+    request_counts: RequestCounts
+    usage: BatchUsage | None = None
+    metadata: dict[str, str] | None = None
+    batchway: BatchDetails | None = None
+
+
+class BatchList(msgspec.Struct, kw_only=True):
+    """A page of batches, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[Batch]
+    first_id: str | None = None
+    last_id: str | None = None
+    has_more: bool = False
+
+
+class TokenRange(msgspec.Struct, kw_only=True):
+    """A guess with its bounds."""
+
+    low: int
+    likely: int
+    high: int
+
+
+class AmountRange(msgspec.Struct, kw_only=True):
+    """Decimal dollar strings."""
+
+    low: str
+    likely: str
+    high: str
+
+
+class RouteEstimate(msgspec.Struct, kw_only=True):
+    """The part of an estimate that one route carries. `reason` says why the amount is null."""
+
+    provider: str
+    model: str
+    lane: str
+    lines: int
+    input_tokens: int
+    amount_usd: AmountRange | None
+    reason: str | None = None
+
+
+class BatchEstimate(msgspec.Struct, kw_only=True):
+    """What a batch would use, before it spends anything."""
+
+    object: Literal["batch.estimate"] = "batch.estimate"
+    lines: int
+    input_tokens: int
+    output_tokens: TokenRange
+    amount_usd: AmountRange | None
+    reason: str | None = None
+    routes: list[RouteEstimate]
+
+
+class EstimateCreate(msgspec.Struct, kw_only=True):
+    """Asks for an estimate of a stored file or of inline lines."""
+
+    endpoint: str = "/v1/chat/completions"
+    completion_window: str = "24h"
+    input_file_id: str | None = None
+    requests: list[dict[str, Any]] | None = None
+    model: str | None = None
+    custom_llm_provider: str | None = None
+
+
+class BatchFilter(msgspec.Struct, kw_only=True):
+    """What a list of batches is narrowed to. `metadata` comes as `metadata[key]=value`; times are unix seconds."""
+
+    limit: int = 20
+    after: str | None = None
+    order: Literal["asc", "desc"] = "desc"
+    status: Status | None = None
+    model: str | None = None
+    provider: str | None = None
+    created_after: int | None = None
+    created_before: int | None = None
+    metadata: dict[str, str] | None = None
