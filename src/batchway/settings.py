@@ -35,7 +35,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     storage_url: str | None = None  # default: files in `home`
     host: str = "127.0.0.1"
     port: int = 4000
-    roles: list[Role] = list(ROLES)
+    roles: list[Role] = msgspec.field(default_factory=lambda: list(ROLES))
     master_key: str | None = None  # unset: the first start makes one and prints it once
     no_auth: bool = False  # only on a loopback address
     max_file_bytes: int = 8 << 30

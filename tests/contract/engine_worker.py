@@ -1,7 +1,7 @@
 """A process with an engine, for tests that kill, freeze and restart things. Run with one JSON object as its argument.
 
-It writes what happens as JSON lines to the log file (`event`, `key`, `pid`, `at` on the clock all processes share), reads
-lists of keys to `ensure` from its standard input, one JSON list a line, and closes politely when that ends.
+It writes what happens as JSON lines to the log file (`event`, `key`, `pid`, `at` on the clock all processes share),
+reads lists of keys to `ensure` from its standard input, one JSON list a line, and closes politely when that ends.
 A body takes `steps` steps and "pays" in each one while `alive()` allows it. Where `stuck` is set, keys that begin with
 "slow" take steps for ever: something is then in the middle of its work at whatever moment the test chooses.
 """

@@ -1,4 +1,4 @@
-"""The engine's contract under accidents: killed, frozen and cut off from the database, as an upgrade of DBOS must keep it.
+"""What the engine keeps when processes are killed and frozen and the database is restarted; so must an upgrade of DBOS.
 
 Leases are short here (3 s), everything else is real: processes, signals, a PostgreSQL server, SQLite files.
 """
@@ -89,16 +89,17 @@ def test_a_restarted_embedded_process_resumes_at_once(lone_crew: Crew) -> None:
 
 @pytest.mark.postgres
 def test_a_database_restart_kills_nobody_and_repeats_nothing(crew: Crew, postgres: Postgres) -> None:
-    workers = [crew.hire(steps=80), crew.hire(steps=80)]
+    # The one's bodies end while the database is away, the other's only afterwards.
+    workers = [crew.hire(steps=10), crew.hire(steps=60)]
     # Both may judge by now, so that nothing but the rule of 1.5 leases after a gap protects them from each other.
     settled = time.monotonic() + 2 * LEASE
     crew.wait(lambda _: time.monotonic() > settled, "the grace to pass")
-    workers[0].ensure([*QUICK, *SLOW])
+    workers[1].ensure([*QUICK, *SLOW])
     crew.wait(lambda events: len(keys_of(events, "begin")) >= len([*QUICK, *SLOW]), "bodies to run in both")
 
     postgres.stop()
     gone_until = time.monotonic() + 1.5 * LEASE
-    workers[1].ensure(WAITING)  # asked while there is nobody to ask: waits
+    workers[0].ensure(WAITING)  # asked while there is nobody to ask: waits
     crew.wait(lambda _: time.monotonic() > gone_until, "every beat to be stale")
     postgres.start()
     back_at = time.monotonic()

@@ -2,6 +2,7 @@
 
     BatchwayError
     |- RequestError            400  something in the request is wrong; has code and param
+    |  |- InvalidFile          400  lines of a file, all of them named in `faults`
     |  |- Unauthenticated      401  no key, or an unknown one
     |  |- Forbidden            403  a known key that may not do this
     |  |- NotFound             404  absent, or somebody else's (never told apart)
@@ -17,7 +18,10 @@ Messages tell what to do next and hold statuses and sizes, never a body, a key o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
+
+from batchway.wire.errors import LineFault
 
 
 class BatchwayError(Exception):
@@ -35,6 +39,14 @@ class RequestError(BatchwayError):
         self.message = message
         self.code = code
         self.param = param
+
+
+class InvalidFile(RequestError):
+    """An input file that was to be accepted only without faults; `faults` are the first 10,000."""
+
+    def __init__(self, message: str, faults: Sequence[LineFault]) -> None:
+        super().__init__(message, code="invalid_file", param="file")
+        self.faults = tuple(faults)
 
 
 class Unauthenticated(RequestError):

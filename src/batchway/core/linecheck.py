@@ -36,6 +36,7 @@ from batchway.core.linefaults import (
     is_utf8,
     model_missing,
     name_fault,
+    too_long,
 )
 from batchway.core.spans import BLOCK_BYTES, BLOCK_LINES, MAX_LINE_BYTES, Block, Tally
 from batchway.wire.errors import LineFault
@@ -104,6 +105,7 @@ class LineCheck:
         self._seen = Fingerprints()
         self._urls = dict.fromkeys(CONTENT, 0)
         self._models: dict[str, ModelStats] = {}
+        self._named: set[str | None] = set()  # the models without ""
         self._faults: list[LineFault] = []
         self._waivable: list[LineFault] = []
         self._fault_count = 0
@@ -169,11 +171,12 @@ class LineCheck:
             return
         self._number += 1
         self._offset += size + 1
-        self._refuse(fault("line_too_long", f"This line has {size} bytes: {self._line_bytes} are allowed."))
+        self._refuse_blanks()
+        self._refuse(too_long(size, self._line_bytes))
 
     def _check(self, window: bytes) -> None:
         """Looks at each line of a window; the newline behind the last one is not part of it."""
-        if window.isspace():  # a file of newlines costs no more than any other
+        if not window or window.isspace():  # a file of newlines costs no more than any other
             self._number += window.count(b"\n") + 1
             self._offset += len(window) + 1
             return
@@ -198,10 +201,10 @@ class LineCheck:
                 content <= len("null")
                 or line.method != "POST"
                 or line.body.stream
-                or line.body.model not in self._models
+                or line.body.model not in self._named
                 or not line.custom_id
                 or self._number - self._lines != 1
-                or size > self._line_bytes
+                or size > self._line_bytes + 1
             ):
                 self._look_again(raw, size)
             elif self._seen.add(line.custom_id):
@@ -237,6 +240,9 @@ class LineCheck:
         if size < SHORTEST and len(self._faults) == MAX_FAULTS:
             self._refuse(None)  # no line is that short, and its fault would not be kept
             return
+        if size > self._line_bytes + 1:
+            self._refuse(too_long(size - 1, self._line_bytes))
+            return
         found = diagnose(raw, self._seen, first=self._number == 1)
         if isinstance(found, LineFault):
             self._unreadable |= self._number == 1 and found.message in (NOT_JSON, NOT_UTF8)
@@ -247,9 +253,12 @@ class LineCheck:
             self._fault_count += 1
             if len(self._waivable) < MAX_FAULTS:
                 self._waivable.append(model_missing(self._number))
-        elif name not in self._models and (unfit := name_fault(name, len(self._models))):
-            self._refuse(unfit)
-            return
+        elif name not in self._named:
+            unfit = name_fault(name, len(self._named))
+            if unfit:
+                self._refuse(unfit)
+                return
+            self._named.add(name)
         self._models.setdefault(name, ModelStats())
         self._take(found, len(CONTENT[found.url][1](found.body)), size)
 

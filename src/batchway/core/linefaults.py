@@ -74,6 +74,7 @@ CONTENT: dict[str, tuple[str, Callable[[RequestBody], msgspec.Raw]]] = {
 UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)  # the second: brackets nested a thousand deep
 decode_request = msgspec.json.Decoder(RequestLine).decode
 _body = msgspec.json.Decoder(RequestBody)
+_value = msgspec.json.Decoder(msgspec.Raw)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text = msgspec.json.Decoder(str)
 
@@ -116,11 +117,12 @@ def _fields_of(raw: bytes, *, first: bool) -> dict[str, msgspec.Raw] | LineFault
         return fault(INVALID_JSON, BOM)
     if not is_utf8(raw):
         return fault(INVALID_JSON, NOT_UTF8)
+    value = _decoded(_value.decode, raw)
+    if isinstance(value, Exception):
+        return fault(INVALID_JSON, HALF_PAIR if "surrogate" in str(value) else NOT_JSON)
     fields = _decoded(_fields.decode, raw)
-    if isinstance(fields, msgspec.ValidationError):
-        return fault(INVALID_JSON, NOT_OBJECT)
     if isinstance(fields, Exception):
-        return fault(INVALID_JSON, HALF_PAIR if "surrogate" in str(fields) else NOT_JSON)
+        return fault(INVALID_JSON, NOT_OBJECT)
     for name in ("custom_id", "method", "url", "body"):
         if name not in fields or bytes(fields[name]) == b"null":
             return fault(MISSING, f"Missing required parameter: '{name}'.", name)
@@ -148,7 +150,7 @@ def name_fault(model: str, known: int) -> LineFault | None:
     """What is wrong with a model name that comes after `known` other ones."""
     if len(model) > MAX_MODEL_NAME or not model.isprintable():
         message = f"The model name must be at most {MAX_MODEL_NAME} printable characters."
-        return fault("invalid_request", message, "body.model")
+        return fault("invalid_value", message, "body.model")
     if known >= MAX_MODELS:
         message = f"The file names more than {MAX_MODELS} models: split it."
         return fault("too_many_models", message, "body.model")
@@ -162,7 +164,12 @@ def model_missing(number: int) -> LineFault:
 
 def waivable(found: LineFault) -> bool:
     """True when a batch that names a model itself need not mind."""
-    return found.message == MODEL_MISSING
+    return (found.code, found.param) == ("invalid_request", "body.model")
+
+
+def too_long(size: int, limit: int) -> LineFault:
+    """The fault of a line of `size` bytes."""
+    return fault("line_too_long", f"This line has {size} bytes: {limit} are allowed.")
 
 
 def duplicate(custom_id: str) -> LineFault:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, exists, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, exists, func, or_, select, tuple_, update
 
 from batchway.core.errors import NotFound
-from batchway.core.states import BatchState, JobState
-from batchway.db.schema import batches, jobs, ledger
+from batchway.core.states import FINAL_BATCH_STATES, BatchState, JobState
+from batchway.db.schema import batches, jobs, ledger, segments
 from batchway.wire.batches import BatchFilter
 
 
@@ -121,6 +121,32 @@ def note(tx: Connection, batch_id: str, values: dict[str, Any]) -> None:
 def postpone(tx: Connection, batch_ids: Sequence[str], until: float) -> None:
     """Leaves batches alone until then."""
     tx.execute(update(batches).where(batches.c.id.in_(batch_ids)).values(not_before=until))
+
+
+def fail_attempt(tx: Connection, batch_id: str, now: float, longest: float) -> None:
+    """After a durable function that failed: the batch comes up again, later each time (seconds)."""
+    row = get(tx, batch_id)
+    wait = min(longest, 2.0 ** min(row["attempts"], 16))
+    note(tx, batch_id, {"not_before": now + wait, "attempts": row["attempts"] + 1})
+
+
+def to_tidy(tx: Connection, now: float, keep: float, limit: int) -> list[str]:
+    """Batches that ended long enough ago to lose what only `/results` and retries need."""
+    ended = func.coalesce(
+        batches.c.completed_at, batches.c.expired_at, batches.c.cancelled_at, batches.c.failed_at, now
+    )
+    query = select(batches.c.id).where(
+        batches.c.status.in_(FINAL_BATCH_STATES),
+        batches.c.tidied_at.is_(None),
+        ended <= now - func.coalesce(batches.c.output_expires_after, keep),
+    )
+    return list(tx.execute(query.limit(limit)).scalars())
+
+
+def tidied(tx: Connection, batch_id: str, now: float) -> None:
+    """Its segments are gone: nothing of it is left but the row and its ledger."""
+    tx.execute(delete(segments).where(segments.c.batch_id == batch_id))
+    note(tx, batch_id, {"tidied_at": now})
 
 
 def amounts(tx: Connection, batch_id: str) -> tuple[int | None, bool]:

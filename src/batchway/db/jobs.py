@@ -106,14 +106,21 @@ def claim_polls(tx: Connection, now: float, lease: float, limit: int) -> list[Ro
     return list(tx.execute(select(jobs).where(jobs.c.id.in_(ids))).mappings())
 
 
-def next_poll(tx: Connection) -> float | None:
-    """When the next look is due (unix seconds), or None when no job runs."""
-    return tx.execute(select(func.min(jobs.c.poll_at)).where(jobs.c.status == JobState.RUNNING)).scalar()
-
-
 def to_settle(tx: Connection, now: float, limit: int) -> list[str]:
     """Jobs that ended and are not accounted yet, longest waiting first."""
     query = select(jobs.c.id).where(
         jobs.c.status.in_([JobState.ENDED, JobState.COLLECTED]), jobs.c.not_before <= now
     )
     return list(tx.execute(query.order_by(jobs.c.ended_at).limit(limit)).scalars())
+
+
+def fail_attempt(tx: Connection, job_id: str, now: float, longest: float) -> None:
+    """After a durable function that failed: the job comes up again, later each time (seconds)."""
+    row = get(tx, job_id)
+    wait = min(longest, 2.0 ** min(row["attempts"], 16))
+    note(tx, job_id, {"not_before": now + wait, "attempts": row["attempts"] + 1})
+
+
+def hurry(tx: Connection, job_ids: Iterable[str]) -> None:
+    """Makes looks due now."""
+    tx.execute(update(jobs).where(jobs.c.id.in_(list(job_ids))).values(poll_at=0))

@@ -146,6 +146,7 @@ batches = Table(
         for state in BatchState
         if state not in (BatchState.VALIDATING,)  # that is created_at
     ),
+    Column("tidied_at", Double),  # its segments and what its jobs left elsewhere are deleted
     Column("prepared_at", Double),  # its lines are split into jobs, or found faulty
     Column("not_before", Double, nullable=False, default=0),
     Column("attempts", Integer, nullable=False, default=0),

@@ -7,10 +7,11 @@ machine was lost, and none waits for a lost server longer than half a lease.
 from __future__ import annotations
 
 import sqlite3
-from typing import Any
+from typing import Any, cast
 
+import psycopg
 import sqlalchemy as sa
-from psycopg import Connection
+from psycopg.sql import SQL
 from sqlalchemy.event import listen
 
 SCHEMA = "batchway_engine"
@@ -29,7 +30,7 @@ def open_database(url: str, *, connections: int, lease_seconds: float) -> sa.Eng
 
 
 def _open_sqlite(url: str, lease_seconds: float) -> sa.Engine:
-    # Two: writers take turns in the pool, which wakes the next at once, and not in SQLite, which lets them sleep and ask.
+    # Two: writers queue in the pool, which wakes the next one at once; SQLite lets them sleep and ask again.
     made = sa.create_engine(url, pool_size=2, max_overflow=0, hide_parameters=True)
     wait_ms = int(lease_seconds / 2 * 1000)
 
@@ -64,11 +65,25 @@ def _open_postgres(url: str, connections: int, lease_seconds: float) -> sa.Engin
     )
     idle_ms = max(1, int(lease_seconds * 1000))
 
-    def prepare(connection: Connection[Any], _record: object) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(f"SET idle_in_transaction_session_timeout = {idle_ms}")
+    def prepare(connection: psycopg.Connection[Any], _record: object) -> None:
+        connection.execute(SQL("SET idle_in_transaction_session_timeout = {}").format(idle_ms))
         # The pool rolls a connection back on return, which would undo a bare SET.
         connection.commit()
 
     listen(made, "connect", prepare)
+    listen(made, "do_connect", _connect)
     return made
+
+
+def _connect(
+    dialect: sa.Dialect, _record: object, positional: list[Any], named: dict[str, Any]
+) -> psycopg.Connection[Any]:
+    """Connect, or fail with the words by which DBOS knows that waiting may help.
+
+    It looks for "connection failed", but psycopg says "connection is bad" where the server's socket is missing: DBOS
+    would give up, and what had ended would be run again.
+    """
+    try:
+        return cast("psycopg.Connection[Any]", dialect.connect(*positional, **named))
+    except psycopg.OperationalError as error:
+        raise psycopg.OperationalError(f"connection failed: {error}") from error

@@ -1,7 +1,7 @@
 """An exclusive lock on a folder, held by the living process and by nobody else.
 
 Invariant: while a `FolderLock` is held no other process holds one on the same folder, and the kernel drops it the
-moment its holder dies, however it dies. So whoever gets it knows that the former holder is dead: no lease has to run out.
+moment its holder dies, however it dies. So whoever gets it knows that the former holder is dead, without any lease.
 The lock file is never deleted: a deleted one could be locked twice, once by its old name and once by its new one.
 """
 
@@ -15,7 +15,7 @@ from batchway.core.errors import ConfigError
 
 
 class FolderLock:
-    """Takes the lock on making; `release` gives it back. Raises `ConfigError` with the holder's pid when it is taken."""
+    """Takes the lock on making; `release` gives it back. Raises `ConfigError` with the holder's pid if it is taken."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

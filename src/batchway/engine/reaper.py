@@ -43,6 +43,7 @@ class Reaper(threading.Thread):
         self._stop_asked = threading.Event()
         self._unattended: dict[tuple[str, str], float] = {}
         self._swept_at = float("-inf")
+        self._failing = False
 
     def stop(self) -> None:
         """Ask the thread to end."""
@@ -55,7 +56,11 @@ class Reaper(threading.Thread):
             try:
                 self._round()
             except SQLAlchemyError as error:
-                log.warning("engine: reaping failed (%s); trying again", type(error).__name__)
+                if not self._failing:
+                    log.warning("engine: reaping failed (%s); trying again", type(error).__name__)
+                self._failing = True
+            else:
+                self._failing = False
 
     def _round(self) -> None:
         if self._lease.may_judge():

@@ -246,8 +246,8 @@ class Engine:
 def _describe(error: BaseException) -> str:
     """An exception's type and where it came from; its message only where it is ours, which never holds a body."""
     if isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        return f"{type(error).__name__}({'; '.join(_describe(part) for part in group.exceptions)})"
+        parts = cast("tuple[BaseException, ...]", error.exceptions)
+        return f"ExceptionGroup({'; '.join(map(_describe, parts))})"
     message = f": {error}" if isinstance(error, BatchwayError) else ""
     where = " < ".join(
         f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"

@@ -1,8 +1,8 @@
 """The requests of one account that may be in flight in this process, shared by all its chunks.
 
-Invariant: never more than `concurrency` requests at once. A slot that comes free takes the next request in the same turn
-of the event loop: a worker asks for work until there is none and then ends, so nobody waits on a clock or a queue. Work
-is taken in order of `rank`. An account that said when to come back is left alone until then, by all workers.
+Invariant: never more than `concurrency` requests at once. A slot that comes free takes the next request in the same
+turn of the event loop: a worker asks for work until there is none and then ends, so nobody waits on a clock or a queue.
+Work is taken in order of `rank`. An account that said when to come back is left alone until then, by all workers.
 
 `concurrency` may change while requests run (`wake` after raising it), and `_take` alone decides whose request is next:
 those are the two places for adaptive limits and for fair shares.

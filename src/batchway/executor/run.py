@@ -1,8 +1,8 @@
 """One chunk, carried out by its owner.
 
-The chunk's lines are read by byte range, those with a stored answer are skipped, the rest are sent through the account's
-slots. Answers are stored in segments: bytes first, then a row in a transaction that checks the chunk's token. Whatever
-ends a run (`Stop`), answers that came are stored before it ends, unless somebody else owns the chunk by then.
+The chunk's lines are read by byte range, those with a stored answer are skipped, the rest are sent through the
+account's slots. Answers are stored in segments: bytes first, then a row in a transaction that checks the chunk's token.
+Whatever ends a run (`Stop`), answers that came are stored before it ends, unless somebody else owns the chunk by then.
 
 A run is single-threaded: everything here happens on the event loop, and between two awaits nothing changes.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from enum import Enum
 from random import Random
@@ -45,7 +46,7 @@ class Stop(Enum):
     BROKEN = "broken"  # a bug; `Run` raises it
 
 
-class Fenced(Exception):  # noqa: N818 - not an error: the chunk is in other hands
+class Fenced(Exception):
     """The chunk's token is not ours any more."""
 
 
@@ -194,12 +195,12 @@ class Run:
         tools, chunk, span = self._tools, self.chunk, self.chunk.span
         have = await tools.db.read(segments.answered, chunk.id)
         body_of = rewriter(chunk.model, span.models)
-        bytes_of_span = tools.storage.read(span.file_key, span.start, span.end)
-        async for window in span_lines(bytes_of_span, span):
-            for line in window:
-                if line.number not in have and self.stopped is None:
-                    request = line.request
-                    self._ready.append(Request(line.number, request.custom_id, body_of(request.body)))
+        async with aclosing(tools.storage.read(span.file_key, span.start, span.end)) as read:
+            async for window in span_lines(read, span):
+                for line in window:
+                    if line.number not in have and self.stopped is None:
+                        request = line.request
+                        self._ready.append(Request(line.number, request.custom_id, body_of(request.body)))
         if self._idle:
             self._wake.set()
 

@@ -7,28 +7,26 @@ breaks. Bodies are never logged, and messages hold statuses and sizes only.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from dataclasses import dataclass, field
 
 import msgspec
 
 from batchway.core.errors import Fault, ProviderError
+from batchway.core.refusal import retry_after
 from batchway.executor.retry import PASSING, Trouble
-from batchway.http import Http, NotSent, Reply, _retry_after  # pyright: ignore[reportPrivateUsage]
+from batchway.http import Http, NotSent, Reply
 from batchway.wire.errors import ErrorBody, ErrorEnvelope
 from batchway.wire.lines import LineError, LineResponse, OutputLine, encode
 
 
-class Endpoint(Protocol):
-    """A model server: `base_url` ends in /v1 (or what stands for it), `timeout` is seconds for one request."""
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """A model server that answers single requests: where executed lines of an account go."""
 
-    @property
-    def base_url(self) -> str: ...
-    @property
-    def headers(self) -> Mapping[str, str]: ...
-    @property
-    def concurrency(self) -> int: ...
-    @property
-    def timeout(self) -> float: ...
+    base_url: str  # ends in /v1 (or what stands for it); an endpoint path follows without its own /v1
+    headers: Mapping[str, str] = field(repr=False)
+    concurrency: int = 16
+    timeout: float = 600.0  # seconds a single request may take
 
 
 class Request(msgspec.Struct, gc=False):
@@ -80,7 +78,7 @@ def rewriter(model: str, names: frozenset[str]) -> Callable[[msgspec.Raw], bytes
 
     `names` are the models that the lines may name (empty: any).
     """
-    if names == {model}:
+    if names == frozenset({model}):
         return bytes
 
     def rewrite(body: msgspec.Raw) -> bytes:
@@ -102,7 +100,7 @@ async def attempt(http: Http, place: Target, request: Request, line_id: str) -> 
 
 def _heard(request: Request, line_id: str, reply: Reply) -> Outcome:
     ok = 200 <= reply.status < 300
-    trouble = Trouble(reply.status, _retry_after(reply.headers)) if reply.status in PASSING else None
+    trouble = Trouble(reply.status, retry_after(reply.headers)) if reply.status in PASSING else None
     body = _one_line(reply.body)
     if body is None:
         message = f"The endpoint answered {reply.status} with {len(reply.body)} bytes that are not a JSON object."
@@ -119,7 +117,10 @@ def _heard(request: Request, line_id: str, reply: Reply) -> Outcome:
 
 def _unheard(request: Request, line_id: str, error: ProviderError, timeout: float) -> Outcome:
     if error.fault is Fault.REJECTED:
-        return _failure(request, line_id, "endpoint_misconfigured", "The endpoint's URL or headers are not valid.", None)
+        message = "The URL or the headers of the endpoint are not valid."
+        return _failure(request, line_id, "endpoint_misconfigured", message, None)
+    if "longer than" in error.message:  # it would be as long again, and paid for again
+        return _failure(request, line_id, "response_too_large", "The endpoint's answer is too large.", None)
     if isinstance(error, NotSent):
         code, message = "endpoint_unreachable", "There was no connection to the endpoint."
     elif error.message.endswith("timed out"):

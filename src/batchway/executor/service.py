@@ -85,7 +85,7 @@ class Executor:
             self._dispatcher.nudge()
 
     async def cancel(self, job_id: str) -> None:
-        """Stops a job: nothing more is sent, and what is in flight has a short grace. Other processes hear within a tick."""
+        """Stops a job: nothing more is sent, what flies has a short grace. Other processes hear within a tick."""
         ended = await self.db.write(chunks.stop, job_id, self.clock())
         for run in self._runs.values():
             if run.chunk.job_id == job_id:
@@ -107,17 +107,8 @@ class Executor:
         chunk = await self.db.write(chunks.begin, chunk_id)
         if chunk is None:
             return
-        endpoint = self.endpoints.get(chunk.account)
         try:
-            if endpoint is None:
-                raise BatchwayError(f"no endpoint is configured for the account {chunk.account!r}")
-            slots = self._slots.setdefault(chunk.account, Slots(endpoint.concurrency))
-            run = self._runs[chunk_id] = Run(chunk, target(endpoint, chunk.endpoint), slots, self._tools)
-            try:
-                ended = await run.finish()
-            finally:
-                if self._runs.get(chunk_id) is run:
-                    del self._runs[chunk_id]
+            ended = await self._finish(chunk)
         except Fenced:
             log.info("executor: chunk %s is in other hands", chunk_id)
             return
@@ -128,12 +119,24 @@ class Executor:
         if ended:
             self._job_ended(chunk.job_id)
 
+    async def _finish(self, chunk: chunks.Chunk) -> bool:
+        endpoint = self.endpoints.get(chunk.account)
+        if endpoint is None:
+            raise BatchwayError(f"no endpoint is configured for the account {chunk.account!r}")
+        slots = self._slots.setdefault(chunk.account, Slots(endpoint.concurrency))
+        run = self._runs[chunk.id] = Run(chunk, target(endpoint, chunk.endpoint), slots, self._tools)
+        try:
+            return await run.finish()
+        finally:
+            if self._runs.get(chunk.id) is run:
+                del self._runs[chunk.id]
+
     async def _put_off(self, chunk: chunks.Chunk) -> None:
         """After a run that failed: the chunk waits a while, or ends as it is when that has happened too often."""
         failures = chunk.attempts + 1
         now = self.clock()
-        if failures < self.settings.chunk_failures:
-            await self.db.write(chunks.postpone, chunk, now + pause(self.settings.run, failures, None, self.random))
+        if failures < self.settings.chunk.attempts:
+            await self.db.write(chunks.postpone, chunk, now + pause(self.settings.chunk, failures, None, self.random))
             return
         log.error("executor: chunk %s failed %d times and ends with the answers it has", chunk.id, failures)
         await self.db.write(chunks.grow, chunk, 0, now)

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from batchway.http import Retry
 
+LINE = Retry(idempotent=True, attempts=5, base=0.5, cap=30.0, total=math.inf)
+CHUNK = Retry(idempotent=True, attempts=8, base=1.0, cap=60.0, total=math.inf)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tuning:
@@ -14,11 +17,10 @@ class Tuning:
 
     chunk_lines: int = 256
     chunk_bytes: int = 8 << 20
-    chunk_failures: int = 8  # runs of one chunk that may fail before it ends with what it has
     segment_lines: int = 50  # a segment is written when so many answers wait,
     segment_seconds: float = 1.0  # or the oldest of them has waited so long
-    line: Retry = Retry(idempotent=True, attempts=5, base=0.5, cap=30.0, total=math.inf)
-    run: Retry = Retry(idempotent=True, base=1.0, cap=60.0, total=math.inf)  # of a chunk that failed as a whole
+    line: Retry = LINE
+    chunk: Retry = CHUNK  # of runs that failed as a whole; after the last, the chunk ends with what it has
     grace: float = 0.5  # what requests in flight get when their chunk is stopped
     tick: float = 1.0  # the safety net under events, and how soon a stop from another process is heard
     lease: float = 10.0

@@ -19,7 +19,7 @@ crash anywhere leaves a row that says what is due, and the worker starts the dur
 from __future__ import annotations
 
 from batchway.pipeline.account import account
-from batchway.pipeline.cancel import stop
+from batchway.pipeline.cancel import expire, stop
 from batchway.pipeline.collect import collect
 from batchway.pipeline.dispatch import dispatch
 from batchway.pipeline.finalize import finalize
@@ -28,7 +28,7 @@ from batchway.pipeline.split import split
 from batchway.pipeline.trip import Trip
 from batchway.pipeline.validate import validate
 
-__all__ = ["finish", "poll", "prepare", "settle", "stop"]
+__all__ = ["expire", "finish", "poll", "prepare", "settle", "stop"]
 
 
 async def prepare(trip: Trip, batch_id: str) -> None:

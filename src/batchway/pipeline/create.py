@@ -81,7 +81,7 @@ def _store(
 
 def _check_purpose(tx: Connection, file_id: str, principal: Principal) -> None:
     try:
-        file = files.get(tx, file_id, principal.project)
+        file = files.get(tx, file_id, principal.project, hold=True)
     except NotFound:
         return  # validation says so, with OpenAI's code
     if file["purpose"] != "batch":

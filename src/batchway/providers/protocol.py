@@ -15,14 +15,15 @@ A provider's folder holds `provider.py` with
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
 from batchway.core.jobs import JobSpec, Limits, Look
 from batchway.core.spans import Line
+from batchway.executor.send import Endpoint
 from batchway.http import Http
 from batchway.storage import Storage
 
@@ -70,22 +71,13 @@ class Provider(Protocol):
         ...
 
 
-class Adoptable(Protocol):
+@runtime_checkable
+class Adoptable(Provider, Protocol):
     """A provider whose foreign jobs can be taken in."""
 
     def fetch_input(self, look: Look) -> AsyncIterator[bytes]:
         """The bytes of the job's input file."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Endpoint:
-    """A model server that answers single requests: where executed lines of an account go."""
-
-    base_url: str  # ends in /v1 (or what stands for it); an endpoint path follows without its own /v1
-    headers: Mapping[str, str] = field(repr=False)
-    concurrency: int = 16
-    timeout: float = 600.0  # seconds a single request may take
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,10 @@ import msgspec
 
 from batchway.core.errors import ConfigError
 from batchway.core.jobs import Limits
+from batchway.executor import Executor
 from batchway.providers import compatible
-from batchway.providers.protocol import Account, Tools
+from batchway.providers.executed.provider import ExecutedProvider
+from batchway.providers.protocol import Account, Provider, Tools
 
 FOLDER = Path(__file__).parent
 
@@ -92,3 +94,8 @@ def _open(name: str, entry: dict[str, Any], openers: Mapping[str, Any], tools: T
     except msgspec.ValidationError as error:
         raise ConfigError(f"providers.{name}: {error}") from None
     return openers[kind].open_account(name, options, tools)
+
+
+def open_executed(executor: Executor) -> Provider:
+    """The executor as a provider: the lane of every account without a native one."""
+    return ExecutedProvider(executor)

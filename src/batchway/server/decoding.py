@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -97,12 +97,11 @@ def too_large(limit: int) -> TooLarge:
 
 
 def refuse_nul(name: str, value: object) -> None:
-    """NUL is text to JSON and to URLs, but no database stores it."""
+    """NUL is text to JSON and to URLs, but no database stores it; looks at text and at one level of a mapping."""
+    texts = [name, value]
     if isinstance(value, dict):
-        for key, inner in value.items():  # pyright: ignore[reportUnknownVariableType] - any JSON object
-            refuse_nul(f"{name}.{key}", inner)
-        refuse_nul(name, "".join(map(str, value)))  # pyright: ignore[reportUnknownArgumentType]
-    elif isinstance(value, str) and "\0" in value:
+        texts += [*cast("dict[str, Any]", value), *cast("dict[str, Any]", value).values()]
+    if any(isinstance(text, str) and "\0" in text for text in texts):
         printable = name.replace("\0", "")
         raise RequestError(f"Invalid '{printable}': it holds a NUL character.", code="invalid_value", param=printable)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import re
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import NamedTuple, Protocol
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import NamedTuple
 from urllib.parse import quote
 
 import zstandard
@@ -23,6 +23,7 @@ from batchway.wire.errors import ErrorBody
 
 PIECE = 512 << 10
 WORTH_COMPRESSING = 1024
+FASTEST = 1  # level: a download waits for it
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
@@ -33,14 +34,6 @@ class Stored(NamedTuple):
     size: int
     sha256: str
     filename: str
-
-
-class Compressor(Protocol):
-    """gzip or zstd, piece by piece."""
-
-    def compress(self, data: bytes, /) -> bytes: ...
-
-    def flush(self) -> bytes: ...
 
 
 def respond(request: Request, storage: Storage, file: Stored) -> Response:
@@ -123,13 +116,17 @@ def _coding(accepted: str) -> str | None:
 
 async def _compressed(content: AsyncIterator[bytes], coding: str) -> AsyncGenerator[bytes, None]:
     """The content compressed off the event loop: both libraries let go of the interpreter meanwhile."""
-    packer: Compressor
-    if coding == "zstd":
-        packer = zstandard.ZstdCompressor(level=1).compressobj()
-    else:
-        packer = zlib.compressobj(level=1, wbits=31)
+    compress, flush = _packer(coding)
     async for piece in content:
-        packed = await asyncio.to_thread(packer.compress, piece)
+        packed = await asyncio.to_thread(compress, piece)
         if packed:
             yield packed
-    yield await asyncio.to_thread(packer.flush)
+    yield await asyncio.to_thread(flush)
+
+
+def _packer(coding: str) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
+    if coding == "zstd":
+        zstd = zstandard.ZstdCompressor(level=FASTEST).compressobj()
+        return zstd.compress, zstd.flush
+    gzip = zlib.compressobj(FASTEST, wbits=31)
+    return gzip.compress, gzip.flush

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from batchway.core.errors import BatchwayError, ProviderError, RequestError, TooMany, Unauthenticated
+from batchway.core.errors import BatchwayError, InvalidFile, ProviderError, RequestError, TooMany, Unauthenticated
 from batchway.storage import StorageError, StorageMissing
 from batchway.wire.errors import ErrorBody, ErrorEnvelope, LineFault
 
@@ -47,10 +47,10 @@ def foreseen(error: Exception) -> bool:
 
 
 def render(
-    status: int, body: ErrorBody, headers: Mapping[str, str] | None = None, faults: list[LineFault] | None = None
+    status: int, body: ErrorBody, headers: Mapping[str, str] | None = None, faults: Sequence[LineFault] | None = None
 ) -> Response:
     """One envelope."""
-    envelope = ErrorEnvelope(error=body, faults=msgspec.UNSET if faults is None else faults)
+    envelope = ErrorEnvelope(error=body, faults=msgspec.UNSET if faults is None else list(faults))
     return Response(encode(envelope), status, headers, media_type="application/json")
 
 
@@ -61,7 +61,7 @@ def _refusal(error: RequestError) -> Response:
     if isinstance(error, Unauthenticated):
         headers = {"www-authenticate": "Bearer"}
     body = ErrorBody(message=error.message, type=error.type, param=error.param, code=error.code)
-    return render(error.status, body, headers, getattr(error, "faults", None))
+    return render(error.status, body, headers, error.faults if isinstance(error, InvalidFile) else None)
 
 
 def _from_starlette(error: HTTPException) -> Response:

@@ -59,7 +59,6 @@ class Operation:
     path: str
     name: str
     handler: Handler
-    summary: str
     tag: str
     answer: type[msgspec.Struct] | None = None
     query: type[msgspec.Struct] | None = None
@@ -73,6 +72,11 @@ class Operation:
     errors: tuple[int, ...] = ()  # beyond 400, 401 and 500
     example: Any = None  # of the body
     headers: tuple[str, ...] = ()  # request headers to document
+
+    @property
+    def summary(self) -> str:
+        """What it does: the first line of its handler."""
+        return (self.handler.__doc__ or "").partition("\n")[0]
 
     @property
     def full_path(self) -> str:
@@ -183,7 +187,8 @@ class Api(BaseRoute):
         principal = await self.keyring.admit(operation.open, operation.admin, headers)
         for name, value in scope["path_params"].items():
             decoding.refuse_nul(name, value)
-        call = Call(request, self.gateway, self.keyring, operation, scope["path_params"], principal, _provider(scope, headers))
+        provider = _provider(scope, headers)
+        call = Call(request, self.gateway, self.keyring, operation, scope["path_params"], principal, provider)
         if operation.query is not None:
             call.query = decoding.query(operation.query, scope["query_string"])
         if operation.body is not None:

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import msgspec
-from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
+import multipart
+from multipart import MultipartError, MultipartSegment, PushMultipartParser
 from starlette.requests import Request
 
 from batchway.core.errors import RequestError, TooLarge
@@ -113,7 +114,7 @@ class Form:
 
 
 def _parser(request: Request) -> PushMultipartParser:
-    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    kind, options = _header(request.headers.get("content-type", ""))
     if kind != "multipart/form-data" or not options.get("boundary"):
         message = "This request needs a body of the type multipart/form-data with a boundary."
         raise RequestError(message, code="invalid_content_type")
@@ -123,9 +124,14 @@ def _parser(request: Request) -> PushMultipartParser:
         raise RequestError(f"The multipart form is malformed: {error}.", code="invalid_multipart") from None
 
 
+def _header(value: str) -> tuple[str, dict[str, str]]:
+    kind, options = multipart.parse_options_header(value)
+    return str(kind), dict[str, str](options)
+
+
 def _filename(segment: MultipartSegment) -> str | None:
     if segment.filename is not None:
         return segment.filename
-    _, options = parse_options_header(segment.header("Content-Disposition", ""))
+    _, options = _header(str(segment.header("Content-Disposition", "")))
     charset, _, encoded = options.get("filename*", "").partition("''")
     return unquote(encoded, encoding=charset or "utf-8", errors="replace") or None

@@ -46,41 +46,48 @@ class Progress(msgspec.Struct, kw_only=True):
 
 
 async def create(call: Call) -> Batch:
+    """A new batch of an uploaded file, or of inline `requests`."""
     body: BatchCreate = call.body
     provider = call.provider or body.custom_llm_provider
     return await call.gateway.create_batch(call.principal, body, provider=provider, idempotency=call.idempotency)
 
 
 async def retrieve(call: Call) -> Batch:
+    """One batch with its live counts."""
     return await call.gateway.retrieve_batch(call.principal, call.params["batch_id"])
 
 
 async def list_batches(call: Call) -> BatchList:
+    """Batches, newest first, narrowed by any filter."""
     wanted: BatchFilter = call.query
     wanted.provider = call.provider
     return await call.gateway.list_batches(call.principal, wanted)
 
 
 async def cancel(call: Call) -> Batch:
+    """Ends a batch early; what is answered stays. Idempotent."""
     return await call.gateway.cancel_batch(call.principal, call.params["batch_id"])
 
 
 async def retry(call: Call) -> Batch:
+    """A new batch of the failed and expired lines only."""
     return await _kept(call, await call.gateway.retry_batch(call.principal, call.params["batch_id"]))
 
 
 async def adopt(call: Call) -> Batch:
+    """Takes in a batch that was made at a provider."""
     return await _kept(call, await call.gateway.adopt_batch(call.principal, call.body))
 
 
 async def estimate(call: Call) -> BatchEstimate:
+    """Tokens, amount and routes of a file or of lines; spends nothing."""
     body: EstimateCreate = call.body
     body.custom_llm_provider = call.provider or body.custom_llm_provider
     return await call.gateway.estimate(call.principal, body)
 
 
 async def results(call: Call) -> Response:
-    """The lines as NDJSON. The first are awaited before the answer begins, so that an unknown batch is a 404."""
+    """Output lines as they finish, each with its `cursor`."""
     wanted: ResultsQuery = call.query
     windows = aiter(call.gateway.results(call.principal, call.params["batch_id"], wanted.after, wanted.status))
     first = await anext(windows, None)
@@ -96,7 +103,7 @@ async def _windows(first: bytes | None, rest: AsyncIterator[bytes]) -> AsyncGene
 
 
 async def events(call: Call) -> Response:
-    """Status and counts as server-sent events: now, at every change, and no more after the last."""
+    """Status and counts as server-sent events until the batch has ended."""
     now = await retrieve(call)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(_events(call, now), headers=headers, media_type="text/event-stream")
@@ -136,47 +143,41 @@ OPERATIONS = (
     Operation(
         method="POST", path="/batches", name="createBatch", handler=create, body=BatchCreate, answer=Batch,
         tag="Batches", max_body=INLINE_BYTES, errors=(413, 422, 429), headers=(*REPEATABLE, *FORCED),
-        summary="A new batch of an uploaded file, or of inline `requests`.",
         example={"input_file_id": "file-abc", "endpoint": "/v1/chat/completions", "completion_window": "24h",
                  "metadata": {"job": "nightly"}},
     ),
     Operation(
         method="GET", path="/batches", name="listBatches", handler=list_batches, query=BatchFilter, answer=BatchList,
-        tag="Batches", errors=(404,), headers=FORCED, summary="Batches, newest first, narrowed by any filter.",
+        tag="Batches", errors=(404,), headers=FORCED,
     ),
     Operation(
         method="POST", path="/batches/estimate", name="estimateBatch", handler=estimate, body=EstimateCreate,
         answer=BatchEstimate, tag="Batches", max_body=INLINE_BYTES, errors=(404, 413), headers=FORCED,
-        summary="Tokens, amount and routes of a file or of lines; spends nothing.",
         example={"endpoint": "/v1/chat/completions", "requests": [ONE_LINE]},
     ),
     Operation(
         method="POST", path="/batches/adopt", name="adoptBatch", handler=adopt, body=BatchAdopt, answer=Batch,
         tag="Batches", errors=(404, 409, 422, 502), headers=REPEATABLE,
-        summary="Takes in a batch that was made at a provider.",
         example={"provider": "main", "remote_id": "batch_68f0"},
     ),
     Operation(
         method="GET", path="/batches/{batch_id}", name="retrieveBatch", handler=retrieve, answer=Batch, tag="Batches",
-        errors=(404,), summary="One batch with its live counts.",
+        errors=(404,),
     ),
     Operation(
         method="POST", path="/batches/{batch_id}/cancel", name="cancelBatch", handler=cancel, answer=Batch,
-        tag="Batches", errors=(404, 409), summary="Ends a batch early; what is answered stays. Idempotent.",
+        tag="Batches", errors=(404, 409),
     ),
     Operation(
         method="POST", path="/batches/{batch_id}/retry", name="retryBatch", handler=retry, answer=Batch,
         tag="Batches", errors=(404, 409, 422), headers=REPEATABLE,
-        summary="A new batch of the failed and expired lines only.",
     ),
     Operation(
         method="GET", path="/batches/{batch_id}/results", name="batchResults", handler=results, query=ResultsQuery,
         media="application/x-ndjson", tag="Batches", errors=(404,),
-        summary="Output lines as they finish, each with its `cursor`.",
     ),
     Operation(
         method="GET", path="/batches/{batch_id}/events", name="batchEvents", handler=events,
         media="text/event-stream", tag="Batches", errors=(404,),
-        summary="Status and counts as server-sent events until the batch has ended.",
     ),
 )  # fmt: skip

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Annotated, Any, Literal
+from collections.abc import AsyncGenerator
+from typing import Annotated, Literal, get_args
 
 import msgspec
-from sqlalchemy import Connection
+from sqlalchemy import Connection, RowMapping
 from starlette.responses import Response
 
-from batchway.core.errors import BatchwayError, RequestError
+from batchway.core.errors import RequestError
 from batchway.db import files
 from batchway.pipeline.intake import Incoming, delete_file, receive
 from batchway.server import once
@@ -21,8 +21,9 @@ from batchway.server.upload import Form
 from batchway.wire.files import ExpiresAfter, File, FileDeleted, FileList
 
 Purpose = Literal["batch", "assistants", "fine-tune", "vision", "user_data", "evals"]
-BATCH_FILE_SECONDS = 30 * 86400  # OpenAI's default for batch files; others stay until they are deleted
+PURPOSES: tuple[str, ...] = get_args(Purpose)
 KEPT_SECONDS = (3600, 2592000)
+LONGEST_NAME = 512
 
 
 class FileForm(msgspec.Struct, kw_only=True):
@@ -31,22 +32,149 @@ class FileForm(msgspec.Struct, kw_only=True):
     file: bytes
     purpose: Purpose
     expires_after: ExpiresAfter | None = None
-    target_model_names: Annotated[str, msgspec.Meta(description="Accepted for other gateways' clients.")] | None = None
-    custom_llm_provider: str | None = None
+    target_model_names: Annotated[str, msgspec.Meta(description="Accepted, without effect.")] | None = None
+    custom_llm_provider: Annotated[str, msgspec.Meta(description="Accepted, without effect.")] | None = None
 
 
-class Fields(FileForm, kw_only=True):
-    """The fields as far as they are known before the file."""
+class EarlyFields(msgspec.Struct, kw_only=True):
+    """The fields that stand before the file: any may still come behind it."""
 
     purpose: Purpose | None = None
+    expires_after: ExpiresAfter | None = None
 
 
-def expiry(purpose: str, wanted: ExpiresAfter | None, now: float) -> float | None:
-    """When a file made now goes; RequestError for a time out of bounds."""
+async def create(call: Call) -> File:
+    """Stores a file as it streams in; a batch file is checked line by line."""
+    query: UploadQuery = call.query
+    form = Form(call.request, "file", call.gateway.max_file_bytes)
+    await form.open()
+    early = form.fields(EarlyFields)
+    incoming = Incoming(
+        project=call.principal.project,
+        key_id=call.principal.key_id,
+        filename=checked_name(form.filename),
+        purpose=early.purpose,
+        expires_at=expiry(early.expires_after, call.gateway.clock()),
+    )
+    row = await receive(call.gateway, incoming, _content(call, form, incoming), strict=query.validate == "strict")
+    return await _keep(call, row)
+
+
+async def _content(call: Call, form: Form, incoming: Incoming) -> AsyncGenerator[bytes, None]:
+    """The bytes of the file. At their end the fields behind it are read, and a repeated request is turned away."""
+    hashed = hashlib.sha256() if once.HEADER in call.request.headers else None
+    async for piece in form.content():
+        if hashed is not None:
+            hashed.update(piece)
+        yield piece
+    fields = form.fields(FileForm)
+    incoming.purpose = fields.purpose
+    incoming.expires_at = expiry(fields.expires_after, call.gateway.clock())
+    if hashed is not None:
+        seconds = fields.expires_after.seconds if fields.expires_after else 0
+        said = f"createFile {fields.purpose} {seconds} {incoming.filename}"
+        call.idempotency = once.wish(call.request, (said.encode(), hashed.digest()))
+    if call.idempotency is not None:
+        await once.refuse_repeat(call.gateway.db, call.principal, call.idempotency, call.gateway.clock())
+
+
+async def _keep(call: Call, row: RowMapping) -> File:
+    """The answer, stored for repeats; when a concurrent request with the same key was quicker, this file goes again."""
+    file = await call.gateway.db.read(_with_faults, row)
+    if call.idempotency is not None:
+        try:
+            await call.gateway.db.write(
+                once.keep, call.principal, call.idempotency, file, call.gateway.clock()
+            )
+        except BaseException:
+            await delete_file(call.gateway, row)
+            raise
+    return file
+
+
+def expiry(wanted: ExpiresAfter | None, now: float) -> float | None:
+    """When a file made now goes, if the client says so; RequestError for a time out of bounds."""
     if wanted is None:
-        return now + BATCH_FILE_SECONDS if purpose == "batch" else None
+        return None
     low, high = KEPT_SECONDS
     if not low <= wanted.seconds <= high:
         message = f"Invalid 'expires_after.seconds': expected {low} to {high}, but got {wanted.seconds} instead."
         raise RequestError(message, code="invalid_value", param="expires_after.seconds")
     return now + wanted.seconds
+
+
+def checked_name(filename: str | None) -> str:
+    """The user's own file name, if it is one line of text."""
+    name = filename or "file"
+    if len(name) > LONGEST_NAME or not name.isprintable():
+        message = f"Invalid file name: at most {LONGEST_NAME} printable characters are allowed."
+        raise RequestError(message, code="invalid_value", param="filename")
+    return name
+
+
+async def list_files(call: Call) -> FileList:
+    """Files, newest first."""
+    query: FileQuery = call.query
+    rows, more = await call.gateway.db.read(
+        files.list_page,
+        project=call.principal.sees,
+        limit=query.limit,
+        after=query.after,
+        order=query.order,
+        purpose=query.purpose,
+    )
+    data = [files.to_wire(row) for row in rows]
+    first, last = (data[0].id, data[-1].id) if data else (None, None)
+    return FileList(data=data, first_id=first, last_id=last, has_more=more)
+
+
+async def retrieve(call: Call) -> File:
+    """One file, with every fault that was found in it."""
+    return await call.gateway.db.read(_with_faults, await _mine(call))
+
+
+async def delete(call: Call) -> FileDeleted:
+    """Deletes a file, unless a batch that has not ended reads it."""
+    row = await _mine(call)
+    await delete_file(call.gateway, row)
+    return FileDeleted(id=row["id"])
+
+
+async def content(call: Call) -> Response:
+    """The bytes: streamed, by range, compressed (zstd, gzip) when asked."""
+    row = await _mine(call)
+    file = Stored(row["storage_key"], row["bytes"], row["sha256"], row["filename"])
+    return respond(call.request, call.gateway.storage, file)
+
+
+async def _mine(call: Call) -> RowMapping:
+    return await call.gateway.db.read(files.get, call.params["file_id"], call.principal.sees)
+
+
+def _with_faults(tx: Connection, row: RowMapping) -> File:
+    return files.to_wire(row, files.faults(tx, row["id"]) if row["fault_count"] else ())
+
+
+OPERATIONS = (
+    Operation(
+        method="POST", path="/files", name="createFile", handler=create, query=UploadQuery, form=FileForm, answer=File,
+        tag="Files", errors=(413, 422), headers=("Idempotency-Key",),
+        example={"purpose": "batch", "file": "{...one JSON object a line...}"},
+    ),
+    Operation(
+        method="GET", path="/files", name="listFiles", handler=list_files, query=FileQuery, answer=FileList,
+        tag="Files", errors=(404,),
+    ),
+    Operation(
+        method="GET", path="/files/{file_id}", name="retrieveFile", handler=retrieve, answer=File, tag="Files",
+        errors=(404,),
+    ),
+    Operation(
+        method="DELETE", path="/files/{file_id}", name="deleteFile", handler=delete, answer=FileDeleted, tag="Files",
+        errors=(404, 409),
+    ),
+    Operation(
+        method="GET", path="/files/{file_id}/content", name="downloadFile", handler=content,
+        media="application/octet-stream", tag="Files", errors=(404, 416), headers=("Range", "If-None-Match"),
+    ),
+)  # fmt: skip

@@ -33,10 +33,12 @@ class Ready(msgspec.Struct, kw_only=True):
 
 
 async def live(call: Call) -> Alive:
+    """The process answers."""
     return Alive()
 
 
 async def ready(call: Call) -> Response:
+    """Database and storage answer; 503 with the same body when one does not."""
     database = await _probe("database", call.gateway.db.read(_select_one))
     storage = await _probe("storage", call.gateway.storage.exists("health"))
     fine: Word = "ok" if database == storage == "ok" else "failing"
@@ -60,11 +62,11 @@ def _select_one(tx: Connection) -> None:
 OPERATIONS = (
     Operation(
         method="GET", path="/health/live", name="live", handler=live, answer=Alive, tag="Health", open=True,
-        versioned=False, summary="The process answers.",
+        versioned=False,
     ),
     Operation(
         method="GET", path="/health/ready", name="ready", handler=ready, answer=Ready, tag="Health", open=True,
-        versioned=False, summary="Database and storage answer; 503 with the same body when one does not.",
+        versioned=False,
         errors=(503,),
     ),
 )  # fmt: skip

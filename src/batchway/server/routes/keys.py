@@ -22,6 +22,7 @@ class KeyCreate(wire.KeyCreate, forbid_unknown_fields=True):
 
 
 async def create(call: Call) -> Key:
+    """A new key; `key` is in this answer and nowhere else."""
     body: KeyCreate = call.body
     for param, value in (("name", body.name), ("project", body.project)):
         if not 1 <= len(value) <= LONGEST_NAME:
@@ -41,14 +42,17 @@ def _add(tx: Connection, row: dict[str, Any], call: Call, key: Key) -> None:
 
 
 async def list_keys(call: Call) -> KeyList:
+    """All live keys, without their secrets."""
     return KeyList(data=[_to_wire(row) for row in await call.gateway.db.read(keys.live)])
 
 
 async def retrieve(call: Call) -> Key:
+    """One key, without its secret."""
     return _to_wire(await call.gateway.db.read(keys.get, call.params["key_id"]))
 
 
 async def delete(call: Call) -> KeyDeleted:
+    """Lets the key in no more; what it made stays with its project."""
     key_id = call.params["key_id"]
     await call.gateway.db.write(keys.end, key_id, call.gateway.clock())
     call.keyring.forget()
@@ -62,19 +66,17 @@ def _to_wire(row: Any) -> Key:
 OPERATIONS = (
     Operation(
         method="POST", path="/keys", name="createKey", handler=create, body=KeyCreate, answer=Key, tag="Keys",
-        admin=True, summary="A new key; `key` is in this answer and nowhere else.", errors=(403, 422),
+        admin=True, errors=(403, 422),
         example={"name": "nightly", "project": "research"}, headers=("Idempotency-Key",),
     ),
     Operation(
-        method="GET", path="/keys", name="listKeys", handler=list_keys, answer=KeyList, tag="Keys", admin=True,
-        summary="All live keys, without their secrets.", errors=(403,),
+        method="GET", path="/keys", name="listKeys", handler=list_keys, answer=KeyList, tag="Keys", admin=True, errors=(403,),
     ),
     Operation(
-        method="GET", path="/keys/{key_id}", name="retrieveKey", handler=retrieve, answer=Key, tag="Keys", admin=True,
-        summary="One key, without its secret.", errors=(403, 404),
+        method="GET", path="/keys/{key_id}", name="retrieveKey", handler=retrieve, answer=Key, tag="Keys", admin=True, errors=(403, 404),
     ),
     Operation(
         method="DELETE", path="/keys/{key_id}", name="deleteKey", handler=delete, answer=KeyDeleted, tag="Keys",
-        admin=True, summary="Lets the key in no more; what it made stays with its project.", errors=(403, 404),
+        admin=True, errors=(403, 404),
     ),
 )  # fmt: skip

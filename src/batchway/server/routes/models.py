@@ -8,10 +8,12 @@ from batchway.wire.keys import Model, ModelList
 
 
 async def list_models(call: Call) -> ModelList:
+    """Names that this key may use in its lines."""
     return await call.gateway.models(call.principal)
 
 
 async def retrieve(call: Call) -> Model:
+    """One name, if it may be used."""
     wanted = call.params["model"]
     for model in (await call.gateway.models(call.principal)).data:
         if model.id == wanted:
@@ -22,10 +24,8 @@ async def retrieve(call: Call) -> Model:
 OPERATIONS = (
     Operation(
         method="GET", path="/models", name="listModels", handler=list_models, answer=ModelList, tag="Models",
-        summary="Names that this key may use in its lines.",
     ),
     Operation(
-        method="GET", path="/models/{model*}", name="retrieveModel", handler=retrieve, answer=Model, tag="Models",
-        summary="One name, if it may be used.", errors=(404,),
+        method="GET", path="/models/{model*}", name="retrieveModel", handler=retrieve, answer=Model, tag="Models", errors=(404,),
     ),
 )  # fmt: skip

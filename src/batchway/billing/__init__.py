@@ -1,0 +1,1 @@
+"""What tokens cost: dated prices as data, and estimates made from them. Pure: nothing here spends, holds or stores."""

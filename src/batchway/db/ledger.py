@@ -1,0 +1,63 @@
+"""Statements over the ledger: one entry for a job, kind and model. Entries are added, never changed.
+
+The unique key (job, kind, model) makes a repeat a no-op, so billing happens once whoever does it, however often.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from batchway.core.usage import Usage
+from batchway.db.schema import ledger
+
+USAGE = "usage"
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job's answered lines used. `model` is the provider's name for it, `lines` those with an answer."""
+
+    job_id: str
+    batch_id: str
+    project: str
+    key_id: str
+    account: str
+    model: str
+    lane: str
+    lines: int
+    usage: Usage
+
+
+def post(tx: Connection, entry: Entry, amount: int | None, source: str | None, now: float) -> bool:
+    """Adds an entry; False when the job's usage of this model was posted before, which then stays as it is.
+
+    `amount` is in pico-dollars, None when the price is unknown; `source` says where the price stands.
+    """
+    insert = sqlite.insert if tx.dialect.name == "sqlite" else postgresql.insert
+    posted = tx.execute(
+        insert(ledger)
+        .values(
+            job_id=entry.job_id,
+            batch_id=entry.batch_id,
+            project=entry.project,
+            key_id=entry.key_id,
+            kind=USAGE,
+            account=entry.account,
+            model=entry.model,
+            lane=entry.lane,
+            lines=entry.lines,
+            **msgspec.structs.asdict(entry.usage),
+            amount=amount,
+            price_source=source,
+            created_at=now,
+        )
+        .on_conflict_do_nothing(index_elements=["job_id", "kind", "model"])
+        .returning(ledger.c.id)
+    ).one_or_none()
+    return posted is not None
+
+
+def of_batch(tx: Connection, batch_id: str) -> list[RowMapping]:
+    """The entries of a batch in the order they were posted."""
+    return list(tx.execute(select(ledger).where(ledger.c.batch_id == batch_id).order_by(ledger.c.id)).mappings())

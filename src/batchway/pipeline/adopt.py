@@ -1,0 +1,141 @@
+"""Takes in a batch that was made elsewhere, by its id at the provider: it becomes a batch with one running job.
+
+Its input file is fetched first, so that its answers come back in input order and every line is accounted for. Adopting
+the same one again answers the batch that has it.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from sqlalchemy import Connection, RowMapping, select
+
+from batchway.core.errors import NotFound, ProviderError, RequestError
+from batchway.core.jobs import JobSpec, Look, Route, Span
+from batchway.core.principal import Principal
+from batchway.core.states import BatchState, JobState
+from batchway.db import batches
+from batchway.db.schema import jobs
+from batchway.db.transitions import create_batch, create_jobs, move_batch, move_job
+from batchway.pipeline.create import checked_metadata
+from batchway.pipeline.intake import Incoming, receive
+from batchway.pipeline.trip import Trip
+from batchway.providers.protocol import Account, Adoptable
+from batchway.wire.batches import BatchAdopt
+
+WINDOW = 86400
+EVERY_LINE = Span(file_key="", start=0, end=0, first_line=1, models=frozenset())
+
+
+async def adopt(trip: Trip, principal: Principal, wanted: BatchAdopt) -> str:
+    """The id of the batch that carries it from now on; NotFound when the provider has no such job."""
+    metadata = checked_metadata(wanted.metadata)
+    account = next((found for found in trip.accounts.find(wanted.provider) if found.native), None)
+    if account is None:
+        message = f"No provider '{wanted.provider}' with batches of its own is configured."
+        raise RequestError(message, code="invalid_value", param="provider")
+    known = await trip.db.read(_holder, account.name, wanted.remote_id)
+    if known is not None:
+        await trip.db.read(batches.get, known, principal.sees)
+        return known
+    job = _foreign(trip, account, wanted.remote_id)
+    look, file = await _fetch(trip, principal, account, job)
+    model = next(iter(file["models"]), "unknown")
+    job = msgspec.structs.replace(
+        job,
+        route=Route(account=account.name, model=model),
+        endpoint=look.endpoint or next(iter(file["urls"]), "/v1/chat/completions"),
+        span=msgspec.structs.replace(EVERY_LINE, file_key=file["storage_key"], end=file["bytes"]),
+        lines=file["lines"],
+        bytes=file["bytes"],
+    )
+    await trip.db.write(_store, principal, job, file["id"], metadata, trip.clock())
+    trip.bells.polls.set()
+    return job.batch_id
+
+
+def _holder(tx: Connection, account: str, remote_id: str) -> str | None:
+    query = select(jobs.c.batch_id).where(jobs.c.account == account, jobs.c.remote_id == remote_id)
+    return tx.execute(query).scalar()
+
+
+def _foreign(trip: Trip, account: Account, remote_id: str) -> JobSpec:
+    return JobSpec(
+        id=trip.new_id("job_"),
+        batch_id=trip.new_id("batch_"),
+        token=trip.new_id("bw"),
+        route=Route(account=account.name, model=""),
+        endpoint="",
+        span=EVERY_LINE,
+        lines=0,
+        bytes=0,
+        window=WINDOW,
+        deadline=trip.clock() + WINDOW,
+        remote_id=remote_id,
+    )
+
+
+async def _fetch(trip: Trip, principal: Principal, account: Account, job: JobSpec) -> tuple[Look, RowMapping]:
+    provider = account.native
+    if not isinstance(provider, Adoptable):
+        raise RequestError(f"Batches of '{account.name}' cannot be adopted.", code="invalid_value", param="provider")
+    try:
+        look = await provider.look(job)
+        incoming = Incoming(
+            project=principal.project,
+            key_id=principal.key_id,
+            filename=f"{job.remote_id}.jsonl",
+            purpose="batch",
+            expires_at=None,
+        )
+        return look, await receive(trip, incoming, provider.fetch_input(look))
+    except ProviderError as error:
+        if error.status == 404:
+            message = f"'{account.name}' has no batch '{job.remote_id}', or its input file is gone."
+            raise NotFound(message, param="remote_id") from None
+        raise
+
+
+def _store(
+    tx: Connection, principal: Principal, job: JobSpec, file_id: str, metadata: dict[str, str] | None, now: float
+) -> None:
+    create_batch(
+        tx,
+        now,
+        {
+            "id": job.batch_id,
+            "project": principal.project,
+            "key_id": principal.key_id,
+            "endpoint": job.endpoint,
+            "input_file_id": file_id,
+            "completion_window": "24h",
+            "window_seconds": WINDOW,
+            "metadata": metadata,
+            "provider": job.route.account,
+            "total": job.lines,
+            "expires_at": job.deadline,
+        },
+    )
+    row = {
+        "id": job.id,
+        "batch_id": job.batch_id,
+        "ordinal": 0,
+        "token": job.token,
+        "account": job.route.account,
+        "model": job.route.model,
+        "lane": job.route.lane,
+        "models": [],
+        "endpoint": job.endpoint,
+        "file_key": job.span.file_key,
+        "span_start": 0,
+        "span_end": job.span.end,
+        "first_line": 1,
+        "lines": job.lines,
+        "bytes": job.bytes,
+        "window_seconds": WINDOW,
+        "deadline": job.deadline,
+        "remote_id": job.remote_id,
+    }
+    create_jobs(tx, now, [row])
+    move_batch(tx, job.batch_id, BatchState.VALIDATING, BatchState.IN_PROGRESS, now, {"prepared_at": now})
+    move_job(tx, job.id, JobState.PLANNED, JobState.SUBMITTING, now)
+    move_job(tx, job.id, JobState.SUBMITTING, JobState.RUNNING, now)
