@@ -1,8 +1,8 @@
 """Settings: the defaults, then batchway.yaml, then BATCHWAY_* variables, then what the command line says.
 
-Every key of the file is also a variable (`port` is BATCHWAY_PORT; tables are YAML in one variable). `${VAR}` in the file
-reads a variable. Nothing is guessed: an unknown key, a missing variable, a value of the wrong type is a ConfigError that
-names the place and the nearest good name, before anything listens.
+Every key of the file is also a variable (`port` is BATCHWAY_PORT; tables are YAML in one variable). `${VAR}` in the
+file reads a variable. Nothing is guessed: an unknown key, a missing variable, a wrong type is a ConfigError that names
+the place and the nearest good name, before anything listens.
 """
 
 from __future__ import annotations
@@ -139,7 +139,9 @@ def _known(key: str, problem: str, allowed: list[str]) -> None:
     if key in allowed:
         return
     near = difflib.get_close_matches(key, allowed, n=1)
-    raise ConfigError(f"{problem}; " + (f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(allowed))}"))
+    raise ConfigError(
+        f"{problem}; " + (f"did you mean '{near[0]}'?" if near else f"known: {', '.join(sorted(allowed))}")
+    )
 
 
 def _expand(value: Any, env: Mapping[str, str], place: str) -> Any:

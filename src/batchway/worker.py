@@ -1,8 +1,9 @@
 """Runs the roles of one process: starts what is due, looks at jobs, keeps house; and stops politely.
 
 The rows are the truth: a row that waits for a durable function is found here, at once after a bell and otherwise every
-second, and handed to the engine, which runs it again after a crash. A durable function that fails leaves its row to come
-up again, later each time. A loop that fails logs and goes on: a database that restarts costs a pause, not the process.
+second, and handed to the engine, which runs it again after a crash. A durable function that fails leaves its row to
+come up again, later each time. A loop that fails logs and goes on: a database that restarts costs
+a pause, not the process.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ DUTIES = (
     Duty("finish", pipeline.finish, batches.ready_to_finalize, batches.fail_attempt, 2),
 )
 
+
 class Worker:
     """The loops of this process's roles over a wired gateway."""
 
@@ -56,14 +58,14 @@ class Worker:
         self._trip = gateway.trip
         self._engine = gateway.engine
         self._executor = gateway.executor
-        self._roles = frozenset(gateway.settings.roles)
+        self._roles: frozenset[str] = frozenset(gateway.settings.roles)
         self._handed: dict[tuple[str, str], float] = {}
         self._ended: set[str] = set()  # executed jobs whose last chunk is done: to be looked at now
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Recovers what a killed process left, and goes to work."""
-        if self._roles == {"api"}:
+        if not self._roles - {"api"}:
             return
         self._executor.on_job_end = self._job_ended
         if "worker" in self._roles:
@@ -143,4 +145,3 @@ async def _loop(name: str, once: Callable[[], Awaitable[None]], bell: asyncio.Ev
                 await bell.wait()
         except TimeoutError:
             continue
-

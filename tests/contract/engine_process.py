@@ -70,10 +70,15 @@ class Crew:
 
     def hire(self, **config: Any) -> Worker:
         """Start a worker and wait until it is ready."""
-        worker = Worker(self._config | config)
-        self._workers.append(worker)
-        self.wait(lambda events: any(e.event == "ready" and e.pid == worker.pid for e in events), "a worker to start")
-        return worker
+        return self.hire_all(config)[0]
+
+    def hire_all(self, *configs: dict[str, Any]) -> list[Worker]:
+        """Start a worker for each, at the same time, and wait until they are ready."""
+        workers = [Worker(self._config | config) for config in configs]
+        self._workers += workers
+        pids = {worker.pid for worker in workers}
+        self.wait(lambda events: pids <= {e.pid for e in events if e.event == "ready"}, "workers to start")
+        return workers
 
     def dismiss(self) -> None:
         for worker in self._workers:

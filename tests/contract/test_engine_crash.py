@@ -14,9 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.engine_process import LEASE, Crew, Event, Worker, count_of, keys_of
-from tests.postgres import Postgres, postgres
-
-__all__ = ["postgres"]
+from tests.postgres import Postgres
 
 QUICK = [f"quick{n}" for n in range(4)]
 SLOW = [f"slow{n}" for n in range(8)]
@@ -44,6 +42,7 @@ def busy(crew: Crew, worker: Worker) -> None:
     worker.ensure(SLOW)
     crew.wait(lambda events: keys_of(events, "begin") >= set(SLOW), "bodies to run")
     worker.ensure(WAITING)
+    crew.wait(lambda events: [e.event for e in events].count("ensured") == 3, "the last to be queued")
 
 
 def assert_only_the_cut_were_repeated(events: list[Event]) -> None:
@@ -73,7 +72,6 @@ def test_the_work_of_a_killed_process_is_run_by_another(crew: Crew) -> None:
 def test_a_restarted_embedded_process_resumes_at_once(lone_crew: Crew) -> None:
     victim = lone_crew.hire(stuck=True)
     busy(lone_crew, victim)
-    lone_crew.wait(lambda events: any(e.event == "ensured" for e in events[-1:]), "the last to be queued")
     victim.kill()
 
     heir = lone_crew.hire()
@@ -90,15 +88,15 @@ def test_a_restarted_embedded_process_resumes_at_once(lone_crew: Crew) -> None:
 @pytest.mark.postgres
 def test_a_database_restart_kills_nobody_and_repeats_nothing(crew: Crew, postgres: Postgres) -> None:
     # The one's bodies end while the database is away, the other's only afterwards.
-    workers = [crew.hire(steps=10), crew.hire(steps=60)]
+    workers = crew.hire_all({"steps": 10}, {"steps": 45})
     # Both may judge by now, so that nothing but the rule of 1.5 leases after a gap protects them from each other.
-    settled = time.monotonic() + 2 * LEASE
+    settled = time.monotonic() + 1.6 * LEASE
     crew.wait(lambda _: time.monotonic() > settled, "the grace to pass")
     workers[1].ensure([*QUICK, *SLOW])
     crew.wait(lambda events: len(keys_of(events, "begin")) >= len([*QUICK, *SLOW]), "bodies to run in both")
 
     postgres.stop()
-    gone_until = time.monotonic() + 1.5 * LEASE
+    gone_until = time.monotonic() + 1.2 * LEASE
     workers[0].ensure(WAITING)  # asked while there is nobody to ask: waits
     crew.wait(lambda _: time.monotonic() > gone_until, "every beat to be stale")
     postgres.start()

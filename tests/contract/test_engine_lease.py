@@ -10,9 +10,6 @@ import sqlalchemy as sa
 
 from batchway.engine.connections import open_database
 from batchway.engine.lease import Lease, database_now, executors
-from tests.postgres import postgres
-
-__all__ = ["postgres"]
 
 SECONDS = 10.0
 Take = Callable[[str], tuple[Lease, "Clock"]]

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import psutil
@@ -16,9 +16,7 @@ import sqlalchemy as sa
 from batchway.core.errors import BatchwayError, ConfigError
 from batchway.engine import Engine
 from batchway.engine.connections import is_sqlite, open_database
-from tests.postgres import Postgres, postgres
-
-__all__ = ["postgres"]
+from tests.postgres import Postgres
 
 Build = Callable[..., Engine]
 WAIT = 20.0
@@ -47,10 +45,19 @@ async def build(url: str, tmp_path: Path) -> AsyncIterator[Build]:
         await engine.close(timeout=1)
 
 
-async def idle(engine: Engine, name: str) -> None:
+async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(WAIT):
-        while await engine.active(name):
-            await asyncio.sleep(0.01)  # the end of work is a row, not an event of this process
+        while not await holds():  # noqa: ASYNC110 - a row in a database is no event of this process
+            await asyncio.sleep(0.01)
+
+
+async def idle(engine: Engine, name: str) -> None:
+    """Wait until no work of this name waits or runs."""
+
+    async def nothing() -> bool:
+        return not await engine.active(name)
+
+    await eventually(nothing)
 
 
 def rows(url: str) -> list[tuple[str, str | None, str | None]]:
@@ -124,10 +131,12 @@ async def test_a_body_that_raised_is_logged_without_its_words_and_may_be_started
 async def test_cancelled_is_not_failed(build: Build, url: str) -> None:
     engine = build()
     tasks: list[asyncio.Task[None] | None] = []
+    begun = asyncio.Event()
     again = asyncio.Event()
 
     async def body(key: str) -> None:
         tasks.append(asyncio.current_task())
+        begun.set()
         if len(tasks) > 1:
             again.set()
             return
@@ -137,8 +146,7 @@ async def test_cancelled_is_not_failed(build: Build, url: str) -> None:
     engine.launch()
     await engine.ensure("work", "one")
     async with asyncio.timeout(WAIT):
-        while not tasks:
-            await asyncio.sleep(0.01)
+        await begun.wait()
         assert tasks[0] is not None
         tasks[0].cancel()  # as a host does that ends its loop
         await again.wait()
@@ -199,24 +207,23 @@ async def test_no_more_than_the_asked_for_run_at_once_and_a_free_slot_is_taken_a
 async def test_lower_priorities_run_first(build: Build) -> None:
     engine = build()
     order: list[str] = []
+    begun = asyncio.Event()
     gate = asyncio.Event()
 
     async def body(key: str) -> None:
+        begun.set()
         await gate.wait()
         order.append(key)
 
     engine.register("work", body, concurrency=1)
     engine.launch()
     await engine.ensure("work", "first")
-    async with asyncio.timeout(WAIT):
-        while "first" not in await engine.active("work"):
-            await asyncio.sleep(0.01)
+    await asyncio.wait_for(begun.wait(), WAIT)
     for key, priority in (("late", 9), ("soon", 2), ("now", 0)):
         await engine.ensure("work", key, priority=priority)
     gate.set()
     await idle(engine, "work")
-    assert order.index("soon") < order.index("late")
-    assert order.index("now") < order.index("soon")
+    assert order == ["first", "now", "soon", "late"]
 
 
 async def test_finished_rows_are_deleted_and_others_are_not(build: Build, url: str) -> None:
@@ -233,9 +240,11 @@ async def test_finished_rows_are_deleted_and_others_are_not(build: Build, url: s
     engine.launch()
     for key in ("stays", "fails", "ends"):
         await engine.ensure("work", key)
-    async with asyncio.timeout(WAIT):
-        while len(rows(url)) > 1:
-            await asyncio.sleep(0.05)
+
+    async def swept() -> bool:
+        return len(rows(url)) == 1
+
+    await eventually(swept)
     assert [key for _, key, _ in rows(url)] == ["stays"]
     gate.set()
 
@@ -318,7 +327,7 @@ async def test_a_second_engine_on_one_folder_is_refused(build: Build, url: str) 
     first = build()
     first.launch()
     second = build()
-    with pytest.raises(ConfigError, match="in use by another|runs an engine already"):
+    with pytest.raises(ConfigError, match=r"in use by another|runs an engine already"):
         second.launch()
     assert first.alive()
     assert await first.ensure("work", "one"), "the first is unharmed"

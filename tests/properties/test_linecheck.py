@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 
 from hypothesis import given, settings
@@ -21,7 +22,12 @@ good_body = st.fixed_dictionaries(
     optional={"max_tokens": st.integers(1, 9), "tools": anything, "stream": st.just(False)},
 )
 good = st.fixed_dictionaries(
-    {"custom_id": text.filter(bool), "method": st.just("POST"), "url": st.just("/v1/chat/completions"), "body": good_body}
+    {
+        "custom_id": text.filter(bool),
+        "method": st.just("POST"),
+        "url": st.just("/v1/chat/completions"),
+        "body": good_body,
+    }
 )
 doubtful = st.fixed_dictionaries(
     {},
@@ -42,7 +48,7 @@ raw_line = encoded | st.binary(max_size=30).map(lambda raw: raw.replace(b"\n", b
 def checked(data: bytes, cuts: list[int]) -> Findings:
     check = LineCheck()
     borders = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    for start, end in zip(borders, borders[1:], strict=False):
+    for start, end in itertools.pairwise(borders):
         check.feed(data[start:end])
     return check.finish()
 

@@ -1,7 +1,8 @@
 """A whole executor for tests: real database, storage, engine and HTTP, and a model server in the test's own event loop.
 
-`World.job` stores a file and a running job; `World.finished` waits for the job's end as the poller would hear of it. The
-model server answers as `behave` says and counts what reaches it.
+`python -m tests.stages.executor_world FOLDER BASE_URL` is a process with an executor over that folder, to be killed.
+`World.job` stores a file and a running job; `World.finished` waits for the job's end as the poller would hear of it.
+The model server answers as `behave` says and counts what reaches it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -53,6 +55,12 @@ def answer(content: str = "hello") -> Reaction:
 
 def refusal(status: int, **headers: str) -> Reaction:
     return status, {name.replace("_", "-"): value for name, value in headers.items()}, b'{"error": {"message": "no"}}'
+
+
+async def until(condition: Callable[[], bool], timeout: float = 10) -> None:
+    async with asyncio.timeout(timeout):
+        while not condition():  # noqa: ASYNC110 - what it looks at is counted in many places
+            await asyncio.sleep(0.01)
 
 
 class ModelServer:
@@ -100,8 +108,11 @@ class ModelServer:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        server = _Server(uvicorn.Config(self, log_level="error", lifespan="off", timeout_graceful_shutdown=1))
-        with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = _Server(uvicorn.Config(self, log_level="critical", lifespan="off", timeout_graceful_shutdown=0))
+        # With its protocol named: asyncio turns Nagle's algorithm off for no other, and each answer would wait 40 ms.
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen(512)
             self.base_url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             try:
@@ -118,9 +129,8 @@ class _Server(uvicorn.Server):
 
 
 class World:
-    def __init__(self, folder: Path, server: ModelServer, *, concurrency: int = 8, tuning: Tuning = QUICK) -> None:
+    def __init__(self, folder: Path, base_url: str, *, concurrency: int = 8, tuning: Tuning = QUICK) -> None:
         self.folder = folder
-        self.server = server
         self.url = f"sqlite:///{folder / 'batchway.db'}"
         self.db = Database(self.url)
         self.storage = LocalStorage(folder / "storage", durable=False)
@@ -129,11 +139,12 @@ class World:
             database_url=self.url, loop=asyncio.get_running_loop(), exclusive_lock=folder / "lock", poll_seconds=0.2
         )
         self.endpoint = Endpoint(
-            base_url=server.base_url,
+            base_url=base_url,
             headers={"authorization": "Bearer secret"},
             concurrency=concurrency,
             timeout=5.0,
         )
+        self.server = ModelServer()
         self.ended: list[str] = []
         self._bell = asyncio.Event()
         self.executor = Executor(
@@ -148,6 +159,7 @@ class World:
         )
         self.provider = ExecutedProvider(self.executor)
         self.dispatching: asyncio.Task[None] | None = None
+        self.patience = 0.0
 
     async def start(self) -> None:
         self.executor.register()
@@ -159,13 +171,19 @@ class World:
             self.dispatching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self.dispatching
-            await self.engine.close(timeout=0)
+            await self.engine.close(timeout=self.patience)
         await self.http.close()
         await self.storage.close()
         self.db.close()
 
     async def job(
-        self, contents: list[str], *, model: str = "m", names: tuple[str, ...] = (), window: float = 3600, block: int = 256
+        self,
+        contents: list[str],
+        *,
+        model: str = "m",
+        names: tuple[str, ...] = (),
+        window: float = 3600,
+        block: int = 256,
     ) -> JobSpec:
         """A stored file of one line a content (named `c<number>`), and a running job over all of it."""
         number = len(list((self.folder / "storage").rglob("*.index")))
@@ -236,7 +254,8 @@ async def world(folder: Path, behave: Behave | None = None, **settings) -> Async
     if behave is not None:
         server.behave = behave
     async with server.serving():
-        made = World(folder, server, **settings)
+        made = World(folder, server.base_url, **settings)
+        made.server = server
         await made.start()
         try:
             yield made
@@ -261,3 +280,14 @@ def _file(contents: list[str], models: tuple[str, ...], block: int) -> tuple[Lin
         lines.append(raw)
         offset += len(raw)
     return LineIndex(offset, blocks), b"".join(lines)
+
+
+async def _main(folder: str, base_url: str) -> None:
+    made = World(Path(folder), base_url)
+    await made.start()
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(*sys.argv[1:]))

@@ -5,9 +5,9 @@ import json
 import time
 
 from batchway.core.states import Outcome
-from batchway.db import jobs, segments
+from batchway.db import chunks, jobs, segments
 from batchway.executor.segments import read_segment
-from tests.stages.executor_world import QUICK, answer, refusal, world
+from tests.stages.executor_world import QUICK, answer, refusal, until, world
 
 
 def contents(count):
@@ -231,9 +231,7 @@ async def test_cancel_stops_a_job_within_a_second_and_keeps_what_was_answered(tm
     async with world(tmp_path, behave, concurrency=4) as w:
         job = await w.job(contents(1000))
         await w.submit(job)
-        async with asyncio.timeout(5):
-            while w.server.open < 4 or len(w.server.seen) < 24:
-                await asyncio.sleep(0.02)
+        await until(lambda: w.server.open == 4 and len(w.server.seen) == 24)
         asked = time.perf_counter()
         await w.provider.cancel(job)
         await w.finished(job)
@@ -254,9 +252,7 @@ async def test_an_answer_within_the_grace_of_a_cancel_is_kept(tmp_path):
     async with world(tmp_path, behave, concurrency=2) as w:
         job = await w.job(contents(10))
         await w.submit(job)
-        async with asyncio.timeout(5):
-            while w.server.open < 2:
-                await asyncio.sleep(0.01)
+        await until(lambda: w.server.open == 2)
         await w.provider.cancel(job)
         await w.finished(job)
         assert (await w.provider.look(job)).counts.completed == 2
@@ -271,11 +267,7 @@ async def test_a_stop_written_by_another_process_is_heard_within_a_tick(tmp_path
     async with world(tmp_path, behave, concurrency=2) as w:
         job = await w.job(contents(10))
         await w.submit(job)
-        async with asyncio.timeout(5):
-            while w.server.open < 2:
-                await asyncio.sleep(0.01)
-        from batchway.db import chunks
-
+        await until(lambda: w.server.open == 2)
         await w.db.write(chunks.stop, job.id, time.time())
         await w.finished(job, timeout=2)
         assert (await w.provider.look(job)).outcome is Outcome.CANCELLED

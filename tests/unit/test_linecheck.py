@@ -49,7 +49,9 @@ def test_a_clean_file_has_its_hash_counts_and_no_fault():
     assert (found.lines, found.fault_count, found.faults, found.unreadable) == (3, 0, [], False)
     assert found.urls == {"/v1/chat/completions": 3}
     content = len(json.dumps(CHAT["messages"]))
-    assert found.models["x"] == ModelStats(1, len(line("b", {**CHAT, "model": "x", "max_tokens": 7, "n": 2})) + 1, -(-content // 4), 14, 0)
+    assert found.models["x"] == ModelStats(
+        1, len(line("b", {**CHAT, "model": "x", "max_tokens": 7, "n": 2})) + 1, -(-content // 4), 14, 0
+    )
     assert found.models["gpt-4o-mini"].lines == 2
     assert found.models["gpt-4o-mini"].unlimited == 2
 
@@ -93,6 +95,7 @@ def test_crlf_is_accepted():
         (line().replace(b'"hi"', b'"\xff"'), linefaults.NOT_UTF8),
         (line().replace(b'"hi"', b'"\xed\xa0\x80"'), linefaults.NOT_UTF8),
         (line().replace(b'"hi"', b'"' + b"\\" + b'ud83d "'), linefaults.HALF_PAIR),
+        (line().replace(b'"hi"', b'"' + b"\\" + b'udc00 and more"'), linefaults.HALF_PAIR),
         (b"[" + line() + b"]", linefaults.NOT_OBJECT),
         (line().replace(b'"hi"', b"[" * 100_000 + b"]" * 100_000), linefaults.NOT_JSON),
         (b"\xef\xbb\xbf" + line(), linefaults.BOM),
@@ -133,7 +136,6 @@ def test_missing_parameters_are_faults(name, value):
         ({"body": {**CHAT, "model": 4}}, "invalid_type", "body.model"),
         ({"body": {**CHAT, "model": "m" * 257}}, "invalid_value", "body.model"),
         ({"body": {**CHAT, "model": "a\u0000b"}}, "invalid_value", "body.model"),
-        ({"body": {**CHAT, "max_tokens": "5"}}, "invalid_type", "body.max_tokens"),
         ({"body": {**CHAT, "stream": "yes"}}, "invalid_type", "body.stream"),
         ({"body": {**CHAT, "stream": True}}, "streaming_unsupported", "body.stream"),
         ({"body": {"model": "m"}}, "invalid_request", "body.messages"),
@@ -161,13 +163,18 @@ def test_every_endpoint_of_the_wire_is_checked():
         ("/v1/completions", {"prompt": "x"}),
         ("/v1/responses", {"input": "x"}),
         ("/v1/responses", {"prompt": {"id": "pmpt_1"}}),
+        ("/v1/responses", {"input": "x", "max_output_tokens": "five", "n": [1.5]}),
         ("/v1/chat/completions", {"messages": []}),
         ("/v1/chat/completions", {"messages": [1], "stream": False}),
-        ("/v1/chat/completions", {"messages": [1], "stream": None, "n": None, "max_tokens": None, "unknown": 1e999}),
+        ("/v1/chat/completions", {"messages": [1], "stream": None, "n": None, "max_tokens": None}),
     ],
 )
 def test_what_only_the_provider_may_forbid_passes(url, body):
     assert check(line(body={"model": "m", **body}, url=url)).fault_count == 0
+
+
+def test_numbers_out_of_range_in_fields_that_nobody_looks_at_pass():
+    assert check(line(body={**CHAT, "seed": 7}).replace(b"7", b"1e999")).fault_count == 0
 
 
 def test_a_line_has_one_fault_the_most_basic_one():
@@ -179,9 +186,10 @@ def test_a_line_has_one_fault_the_most_basic_one():
 
 def test_duplicates_are_found_however_they_are_written():
     found = check(line("a"), line("b"), line("a"), line("a").replace(b'"a"', rb'"\u0061"'), line("b", method="GET"))
-    assert told(found) == [(3, "duplicate_custom_id", "custom_id")] + [
-        (4, "duplicate_custom_id", "custom_id"),
-        (5, "invalid_method", "method"),
+    assert [(number, code) for number, code, _ in told(found)] == [
+        (3, "duplicate_custom_id"),
+        (4, "duplicate_custom_id"),
+        (5, "invalid_method"),
     ]
     assert "'a'" in found.faults[0].message
     assert len(only_fault(check(line("x" * 5000), line("x" * 5000))).message) < 250
@@ -224,7 +232,10 @@ def test_faults_beyond_the_kept_ones_are_counted(monkeypatch):
 
 
 def test_a_missing_model_may_be_waived_and_tells_how_often():
-    lines = [line(str(number), {"messages": CHAT["messages"], "model": model}) for number, model in enumerate(["", None, "m"])]
+    lines = [
+        line(str(number), {"messages": CHAT["messages"], "model": model})
+        for number, model in enumerate(["", None, "m"])
+    ]
     found = check(*lines, line("0", {"messages": [1, 2]}))
     assert [linefaults.waivable(fault) for fault in found.faults] == [True, True, False]
     assert found.faults[-1].code == "duplicate_custom_id"
@@ -290,7 +301,7 @@ def test_fingerprints_find_every_repeat_and_stay_within_24_bytes_a_string():
 
 def test_no_fault_holds_what_a_user_wrote_but_its_custom_id():
     secret = "sk-secret"
-    bad = [line("a", {**CHAT, "max_tokens": secret}), line("b", {**CHAT, "model": [secret]}), secret.encode(),
+    bad = [line("a", {**CHAT, "stream": secret}), line("b", {**CHAT, "model": [secret]}), secret.encode(),
            line("c", method=secret), line("d", url=secret), line("e", {**CHAT, "model": secret * 99})]  # fmt: skip
     found = check(*bad)
     assert found.fault_count == 6

@@ -3,8 +3,8 @@
 Declared approximations, per route:
 
 - Input tokens are as given (intake counts four bytes of JSON to a token).
-- Output tokens, low: 16 a line. Likely: 256 a line. Both at most what the lines allow themselves. High: what they allow,
-  and 4,096 for a line that sets no limit, for which a model's own maximum would hold a hundred times what is ever used.
+- Output tokens, low: 16 a line. Likely: 256 a line. Both at most what the lines allow themselves. High: what they
+  allow, and 4,096 for a line without a limit: a model's own maximum would hold thirty times that for nothing.
 - A model that charges nothing for output, as embeddings do, has none.
 - The long-context tier is that of the route's average line; nothing is assumed to be cached.
 
@@ -85,7 +85,8 @@ def _output(demand: Demand, price: Price | None) -> Spread:
 
 
 def _amounts(demand: Demand, price: Price, outputs: Spread) -> Spread:
-    flat = price.for_length(demand.input_tokens // max(demand.lines, 1))
+    average = price.for_length(demand.input_tokens // max(demand.lines, 1))
+    flat = msgspec.structs.replace(average, long=())  # the sum of all lines is no long line
     low, likely, high = (
         flat.amount(Usage(input_tokens=demand.input_tokens, output_tokens=output)) for output in outputs
     )

@@ -1,7 +1,7 @@
 """What a token costs, by provider kind, model, lane and day, out of our own dated tables (`tables/<kind>.jsonl`).
 
-The invariant: a price is a published figure or None. Nothing is derived at run time, no name is matched by likeness, and
-no live price stands in for a missing batch price. A row is never edited: a new figure is a new row with the day it
+The invariant: a price is a published figure or None. Nothing is derived at run time, no name is matched by likeness,
+and no live price stands in for a missing batch price. A row is never edited: a new figure is a new row with the day it
 begins, so what was priced on an earlier day keeps its price. `tables/README.md` says where the figures come from.
 """
 
@@ -26,7 +26,7 @@ TUNED = re.compile(r"(ft:[^:]+):.+")  # ft:<model>:<organisation>:<name>:<id>
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Dollars per million tokens. A part without a figure is billed as the tokens it is part of; no output, no charge."""
+    """Dollars per million tokens. A part of the input without a figure is billed as input; output without one, free."""
 
     input: Decimal
     cached: Decimal | None = None
@@ -43,8 +43,8 @@ class LongFigures(Figures, frozen=True, kw_only=True, omit_defaults=True):
 class Row(Figures, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """A line of a table.
 
-    It holds from `valid_from` (0:00 UTC) until the model's next row in this lane; the first one has no such day, and
-    answers for all time before the second. `source` names what the figures were read from on the day `read`.
+    It holds from `valid_from` (0:00 UTC) until the model's next row in this lane. A first row without that day is the
+    oldest figure on record and answers for all time before the second. `source` names what was read on the day `read`.
     """
 
     model: str
@@ -79,9 +79,7 @@ class Price(msgspec.Struct, frozen=True, gc=False):
         cached, written = usage.cached_tokens, usage.cache_write_tokens
         if not (cached or written):
             return usage.input_tokens * price.input + usage.output_tokens * price.output
-        fresh = usage.input_tokens - cached - written
-        if fresh < 0:  # the provider counted its parts apart: they are all there is
-            fresh = 0
+        fresh = max(usage.input_tokens - cached - written, 0)  # 0 when a provider counted its parts apart
         return (
             fresh * price.input
             + cached * price.cached

@@ -7,6 +7,7 @@ duplicate may be named without looking back. The hashes are Python's own, keyed 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 _two = struct.Struct("<qq")
 
@@ -24,19 +25,27 @@ class Fingerprints:
 
     def add(self, text: str) -> bool:
         """True when `text` was not there before."""
-        first = hash(text)
-        fingerprint = _two.pack(first, hash(text + "\0"))
-        at = first & self._mask
-        if at < self._next:
-            at = first & (2 * self._mask + 1)
-        bucket = self._buckets[at]
-        if bucket.find(fingerprint) >= 0:  # `in` takes twice the time
-            return False
-        self._buckets[at] = bucket + fingerprint
-        self._room -= 1
-        if not self._room:
-            self._split()
-        return True
+        return not self.add_all((text,))
+
+    def add_all(self, texts: Sequence[str]) -> list[int]:
+        """The positions of those that were there before, or earlier in `texts`."""
+        repeated: list[int] = []
+        buckets, pack = self._buckets, _two.pack
+        for position, text in enumerate(texts):
+            first = hash(text)
+            fingerprint = pack(first, hash(text + "\0"))
+            at = first & self._mask
+            if at < self._next:
+                at = first & (2 * self._mask + 1)
+            bucket = buckets[at]
+            if bucket.find(fingerprint) >= 0:  # `in` takes twice the time
+                repeated.append(position)
+                continue
+            buckets[at] = bucket + fingerprint
+            self._room -= 1
+            if not self._room:
+                self._split()
+        return repeated
 
     def _split(self) -> None:
         byte, bit = divmod(self._mask.bit_length(), 8)  # the next bit of `first`, as packed

@@ -11,7 +11,7 @@ from batchway.core.states import Outcome
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a line goes: the account (an entry of `providers`), the model's name there, and the names that lead to it."""
+    """Where a line goes: the account (an entry of `providers`), the model's name there, the lane."""
 
     account: str
     model: str

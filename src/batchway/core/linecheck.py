@@ -7,10 +7,10 @@ index, and every other line has exactly one fault, the most basic one.
 A missing model is the one fault that a batch may waive, by naming a model itself (`linefaults.waivable`). Such lines
 are tallied under the model `""`, so a waiving batch has `fault_count - models[""].lines` faults left.
 
-Speed: a clean line costs one decode and about a microsecond of Python; any other is looked at a second time, slowly, in
-`linefaults.py`. `feed` holds the interpreter for about a millisecond per 256 KiB, so callers on an event loop feed no
-larger pieces and yield between them; a thread would hold the same lock and gain nothing. One line is never divided:
-16 MB in a single line take some 25 ms.
+Speed: a clean line costs one decode and some two microseconds of Python; any other is looked at a second time, slowly,
+in `linefaults.py`. `feed` holds the interpreter for about a millisecond per 64 KiB of short lines, so callers on an
+event loop feed no larger pieces and yield between them. In a thread the loop would wait for the same lock, and a check
+took twice as long. One line is never divided: 16 MB in a single line take some 25 ms.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from batchway.core.linefaults import (
     NOT_JSON,
     NOT_UTF8,
     UNREADABLE,
+    RequestBody,
     RequestLine,
     decode_request,
     diagnose,
@@ -101,6 +102,7 @@ class LineCheck:
         self._held_size = 0
         self._number = 0  # lines seen
         self._lines = 0  # the last of them that was not blank
+        self._clean: list[tuple[RequestLine, int, int]] = []  # up to that one
         self._offset = 0  # where the next line begins
         self._seen = Fingerprints()
         self._urls = dict.fromkeys(CONTENT, 0)
@@ -172,11 +174,12 @@ class LineCheck:
         self._number += 1
         self._offset += size + 1
         self._refuse_blanks()
+        self._lines = self._number
         self._refuse(too_long(size, self._line_bytes))
 
     def _check(self, window: bytes) -> None:
         """Looks at each line of a window; the newline behind the last one is not part of it."""
-        if not window or window.isspace():  # a file of newlines costs no more than any other
+        if window and window.isspace():  # a file of newlines costs no more than any other
             self._number += window.count(b"\n") + 1
             self._offset += len(window) + 1
             return
@@ -184,6 +187,10 @@ class LineCheck:
         sound = window.isascii() or is_utf8(window)
         for raw in window.split(b"\n"):
             size = len(raw) + 1
+            if not raw or raw.isspace():
+                self._number += 1
+                self._offset += size
+                continue
             if self._number >= self._block_full or self._offset + size > self._block_end:
                 self._next_block(size)
             self._number += 1
@@ -207,36 +214,52 @@ class LineCheck:
                 or size > self._line_bytes + 1
             ):
                 self._look_again(raw, size)
-            elif self._seen.add(line.custom_id):
-                self._take(line, content, size)
             else:
-                self._refuse(duplicate(line.custom_id))
+                self._lines = self._number
+                self._clean.append((line, content, size))
+        self._take_clean()
 
-    def _take(self, line: RequestLine, content: int, size: int) -> None:
-        """Counts a line that is clean, or wants nothing but a model."""
-        self._lines = self._number
-        self._urls[line.url] += 1
-        body = line.body
-        name = body.model or ""
-        stats = self._block.get(name)
-        if stats is None:
-            stats = self._block[name] = ModelStats()
-        stats.lines += 1
-        stats.bytes += size
-        stats.input_tokens += content  # bytes as yet: `finish` divides the sum
-        limit = body.max_completion_tokens or body.max_tokens or body.max_output_tokens
-        if limit is None:
-            stats.unlimited += 1
-        elif body.n is None and 0 < limit < MAX_OUTPUT:
-            stats.output_limit += limit
-        else:
-            stats.output_limit += min(max(limit, 0) * max(body.n or 1, 1), MAX_OUTPUT)
+    def _take_clean(self) -> None:
+        """Counts the lines up to the present one that were put aside as clean, all but those with a used custom_id.
+
+        They are put aside because a whole run of them costs half the time a line.
+        """
+        clean = self._clean
+        if not clean:
+            return
+        self._clean = []
+        first = self._lines - len(clean) + 1
+        repeated = self._seen.add_all([line.custom_id for line, _, _ in clean])
+        for position in reversed(repeated):
+            line, _, _ = clean.pop(position)
+            self._refuse(duplicate(line.custom_id), first + position)
+        self._take(clean)
+
+    def _take(self, lines: list[tuple[RequestLine, int, int]]) -> None:
+        """Counts lines that are clean, or want nothing but a model; each with its bytes of content and of all."""
+        name: str | None = None
+        stats = ModelStats()
+        urls = self._urls
+        for line, content, size in lines:
+            body = line.body
+            if body.model != name or name is None:
+                name = body.model or ""
+                stats = self._block.setdefault(name, ModelStats())
+            urls[line.url] += 1
+            stats.lines += 1
+            stats.bytes += size
+            stats.input_tokens += content  # bytes as yet: `finish` divides the sum
+            limit = _output_limit(body)
+            if limit:
+                stats.output_limit += limit
+            else:
+                stats.unlimited += 1
 
     def _look_again(self, raw: bytes, size: int) -> None:
         """Finds out what is wrong with a line that is not plainly clean, if anything."""
-        if not raw or raw.isspace():
-            return
+        self._take_clean()
         self._refuse_blanks()
+        self._lines = self._number
         if size < SHORTEST and len(self._faults) == MAX_FAULTS:
             self._refuse(None)  # no line is that short, and its fault would not be kept
             return
@@ -260,14 +283,13 @@ class LineCheck:
                 return
             self._named.add(name)
         self._models.setdefault(name, ModelStats())
-        self._take(found, len(CONTENT[found.url][1](found.body)), size)
+        self._take([(found, len(CONTENT[found.url][1](found.body)), size)])
 
-    def _refuse(self, found: LineFault | None) -> None:
-        """Counts the present line as faulty."""
-        self._lines = self._number
+    def _refuse(self, found: LineFault | None, number: int | None = None) -> None:
+        """Counts a line as faulty, the present one unless `number` says otherwise."""
         self._fault_count += 1
         if found and len(self._faults) < MAX_FAULTS:
-            self._faults.append(msgspec.structs.replace(found, line=self._number))
+            self._faults.append(msgspec.structs.replace(found, line=number or self._number))
 
     def _refuse_blanks(self) -> None:
         """Blank lines are faults once another line follows them; at the end of a file they do no harm."""
@@ -276,10 +298,10 @@ class LineCheck:
         self._unreadable |= first == 1 < behind
         for number in range(first, min(behind, first + MAX_FAULTS - len(self._faults))):
             self._faults.append(LineFault(code=INVALID_JSON, message=BLANK, line=number))
-        self._lines = behind - 1
 
     def _next_block(self, size: int) -> None:
         """Begins a block with the coming line of `size` bytes."""
+        self._take_clean()
         self._close_block()
         self._block_line, self._block_offset = self._number + 1, self._offset
         self._block_full = self._number + BLOCK_LINES
@@ -298,3 +320,12 @@ class LineCheck:
         # A `LineIndex` put together by hand: its blocks were packed one by one, as objects they are ten times larger.
         head = b"\x82" + _pack("bytes") + _pack(self._bytes) + _pack("blocks")
         return head + struct.pack(">BI", 0xDD, self._block_count) + self._blocks
+
+
+def _output_limit(body: RequestBody) -> int:
+    """The output tokens that a body allows, 0 when it sets no limit that makes sense."""
+    limit = body.max_completion_tokens or body.max_tokens or body.max_output_tokens
+    if type(limit) is not int or limit < 0:
+        return 0
+    answers = body.n if type(body.n) is int and body.n > 0 else 1
+    return min(limit * answers, MAX_OUTPUT)

@@ -7,8 +7,9 @@ plainly clean, so nothing here is hurried.
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -44,10 +45,10 @@ class RequestBody(msgspec.Struct, gc=False):
     messages: msgspec.Raw = NOTHING  # `Raw | None` would refuse everything but null
     input: msgspec.Raw = NOTHING
     prompt: msgspec.Raw = NOTHING
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    max_output_tokens: int | None = None
-    n: int | None = None
+    max_tokens: Any = None  # a nonsensical limit is the provider's to refuse, line by line
+    max_completion_tokens: Any = None
+    max_output_tokens: Any = None
+    n: Any = None
 
 
 class RequestLine(msgspec.Struct, gc=False):
@@ -74,6 +75,9 @@ CONTENT: dict[str, tuple[str, Callable[[RequestBody], msgspec.Raw]]] = {
 UNREADABLE = (msgspec.DecodeError, RecursionError, UnicodeDecodeError)  # the second: brackets nested a thousand deep
 decode_request = msgspec.json.Decoder(RequestLine).decode
 _body = msgspec.json.Decoder(RequestBody)
+_half = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+)
 _value = msgspec.json.Decoder(msgspec.Raw)
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text = msgspec.json.Decoder(str)
@@ -119,7 +123,7 @@ def _fields_of(raw: bytes, *, first: bool) -> dict[str, msgspec.Raw] | LineFault
         return fault(INVALID_JSON, NOT_UTF8)
     value = _decoded(_value.decode, raw)
     if isinstance(value, Exception):
-        return fault(INVALID_JSON, HALF_PAIR if "surrogate" in str(value) else NOT_JSON)
+        return fault(INVALID_JSON, HALF_PAIR if _half.search(raw) else NOT_JSON)
     fields = _decoded(_fields.decode, raw)
     if isinstance(fields, Exception):
         return fault(INVALID_JSON, NOT_OBJECT)

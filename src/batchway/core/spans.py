@@ -18,6 +18,7 @@ from batchway.wire.lines import InputLine, body_head, input_line
 BLOCK_LINES = 256
 BLOCK_BYTES = 4 << 20
 MAX_LINE_BYTES = 64 << 20
+INDEX_SUFFIX = ".index"  # of the storage key of a file, for the key of its index
 
 
 class Tally(msgspec.Struct, array_like=True, gc=False):

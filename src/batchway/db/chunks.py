@@ -10,12 +10,17 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, Double, and_, bindparam, delete, func, insert, or_, select, update
 
 from batchway.core.jobs import Span
 from batchway.db.schema import chunks, jobs
 
 _open = chunks.c.done_at.is_(None)
+_GROW = (  # made once: building a statement costs as much as running it, and this one runs with every segment
+    update(chunks)
+    .where(chunks.c.id == bindparam("of"), chunks.c.token == bindparam("held"), _open)
+    .values(answered=chunks.c.answered + bindparam("more"), done_at=bindparam("at", type_=Double))
+)
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,10 +99,8 @@ def begin(tx: Connection, chunk_id: str) -> Chunk | None:
 
 def grow(tx: Connection, chunk: Chunk, answers: int, done_at: float | None) -> bool:
     """Adds stored answers, and ends the chunk when `done_at` is given; False when the caller does not own it."""
-    values: dict[str, Any] = {"answered": chunks.c.answered + answers}
-    if done_at is not None:
-        values["done_at"] = done_at
-    return bool(tx.execute(update(chunks).where(_owned(chunk)).values(values)).rowcount)
+    values = {"of": chunk.id, "held": chunk.token, "more": answers, "at": done_at}
+    return bool(tx.execute(_GROW, values).rowcount)
 
 
 def postpone(tx: Connection, chunk: Chunk, until: float) -> None:

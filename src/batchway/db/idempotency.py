@@ -50,7 +50,7 @@ def recall(tx: Connection, key_id: str, key: str, fingerprint: str, now: float) 
 
 
 def remember(tx: Connection, key_id: str, key: str, fingerprint: str, body: str, now: float) -> None:
-    """Stores the answer; AlreadyAnswered or KeyReused when another request has stored one, and this one must not count."""
+    """Stores the answer; AlreadyAnswered or KeyReused, and so a rollback, when another request has stored one."""
     mine = (answers.c.key_id == key_id, answers.c.idempotency_key == key)
     tx.execute(delete(answers).where(*mine, answers.c.created_at <= now - KEPT_SECONDS))
     insert = sqlite.insert if tx.dialect.name == "sqlite" else postgresql.insert

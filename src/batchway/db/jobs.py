@@ -12,7 +12,6 @@ from batchway.core.states import JobState, Outcome
 from batchway.db.schema import jobs
 
 
-
 def spec(row: RowMapping) -> JobSpec:
     """The job as providers see it."""
     return JobSpec(
@@ -108,9 +107,7 @@ def claim_polls(tx: Connection, now: float, lease: float, limit: int) -> list[Ro
 
 def to_settle(tx: Connection, now: float, limit: int) -> list[str]:
     """Jobs that ended and are not accounted yet, longest waiting first."""
-    query = select(jobs.c.id).where(
-        jobs.c.status.in_([JobState.ENDED, JobState.COLLECTED]), jobs.c.not_before <= now
-    )
+    query = select(jobs.c.id).where(jobs.c.status.in_([JobState.ENDED, JobState.COLLECTED]), jobs.c.not_before <= now)
     return list(tx.execute(query.order_by(jobs.c.ended_at).limit(limit)).scalars())
 
 

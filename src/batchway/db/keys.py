@@ -1,4 +1,4 @@
-"""Statements over virtual keys and the master key. Only sha-256 hashes are stored: keys are random, so no salt is due."""
+"""Statements over virtual keys and the master key, of which only sha-256 hashes are stored."""
 
 from __future__ import annotations
 

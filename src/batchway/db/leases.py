@@ -19,7 +19,7 @@ def take(tx: Connection, name: str, holder: str, now: float, seconds: float) -> 
         return True
     insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
     first = insert(leases).values(name=name, **values).on_conflict_do_nothing(index_elements=["name"])
-    return tx.execute(first).rowcount == 1
+    return tx.execute(first.returning(leases.c.name)).first() is not None  # PostgreSQL's driver counts no such rows
 
 
 def living(tx: Connection, prefix: str, now: float) -> int:

@@ -16,9 +16,7 @@ def tell(tx: Connection, kind: EventType, subject: str, project: str, now: float
     if kind in CALL_TYPES:
         data = {"call_type": CALL_TYPES[kind], **data}
     tx.execute(
-        insert(outbox).values(
-            id=new_id("evt_"), type=kind, subject=subject, project=project, data=data, created_at=now
-        )
+        insert(outbox).values(id=new_id("evt_"), type=kind, subject=subject, project=project, data=data, created_at=now)
     )
 
 

@@ -7,6 +7,7 @@ A change here needs a migration in `db/migrations/`.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -35,6 +36,11 @@ Serial = BigInteger().with_variant(Integer, "sqlite")
 def _words(column: str, words: type[StrEnum]) -> CheckConstraint:
     listed = ", ".join(f"'{word}'" for word in words)
     return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
+
+
+def _reference(name: str, target: str, *, index: bool = False, primary_key: bool = False) -> Column[Any]:
+    key = ForeignKey(target, ondelete="CASCADE")
+    return Column(name, String, key, nullable=False, index=index, primary_key=primary_key)
 
 
 def _final_has_time(state: BatchState) -> CheckConstraint:
@@ -80,7 +86,7 @@ files = Table(
 file_faults = Table(
     "file_faults",
     metadata,
-    Column("file_id", ForeignKey("files.id", ondelete="CASCADE"), primary_key=True),
+    _reference("file_id", "files.id", primary_key=True),
     Column("faults", JSON, nullable=False),  # the first 10,000, as LineFault
 )
 
@@ -105,7 +111,7 @@ upload_parts = Table(
     "upload_parts",
     metadata,
     Column("id", String, primary_key=True),
-    Column("upload_id", ForeignKey("uploads.id", ondelete="CASCADE"), nullable=False, index=True),
+    _reference("upload_id", "uploads.id", index=True),
     Column("bytes", BigInteger, nullable=False),
     Column("storage_key", String, nullable=False),
     Column("created_at", Double, nullable=False),
@@ -144,7 +150,7 @@ batches = Table(
     *(
         Column(f"{state}_at", Double)
         for state in BatchState
-        if state not in (BatchState.VALIDATING,)  # that is created_at
+        if state is not BatchState.VALIDATING  # that is created_at
     ),
     Column("tidied_at", Double),  # its segments and what its jobs left elsewhere are deleted
     Column("prepared_at", Double),  # its lines are split into jobs, or found faulty
@@ -162,7 +168,7 @@ jobs = Table(
     "jobs",
     metadata,
     Column("id", String, primary_key=True),
-    Column("batch_id", ForeignKey("batches.id"), nullable=False),
+    _reference("batch_id", "batches.id"),
     Column("ordinal", Integer, nullable=False),
     Column("token", String, nullable=False, unique=True),
     Column("account", String, nullable=False),
@@ -198,7 +204,9 @@ jobs = Table(
     Column("attempts", Integer, nullable=False, default=0),
     _words("status", JobState),
     _words("outcome", Outcome),
-    CheckConstraint("status NOT IN ('ended', 'collected', 'accounted') OR outcome IS NOT NULL", name="ended_has_outcome"),
+    CheckConstraint(
+        "status NOT IN ('ended', 'collected', 'accounted') OR outcome IS NOT NULL", name="ended_has_outcome"
+    ),
     CheckConstraint("status <> 'accounted' OR accounted_at IS NOT NULL", name="accounted_has_time"),
     CheckConstraint("status <> 'running' OR remote_id IS NOT NULL", name="running_has_remote_id"),
     UniqueConstraint("batch_id", "ordinal"),
@@ -210,7 +218,7 @@ chunks = Table(
     "chunks",
     metadata,
     Column("id", String, primary_key=True),
-    Column("job_id", ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    _reference("job_id", "jobs.id"),
     Column("ordinal", Integer, nullable=False),
     Column("account", String, nullable=False),
     Column("deadline", Double, nullable=False),
@@ -273,7 +281,7 @@ ledger = Table(
 holds = Table(
     "holds",
     metadata,
-    Column("batch_id", ForeignKey("batches.id"), primary_key=True),
+    _reference("batch_id", "batches.id", primary_key=True),
     Column("project", String, nullable=False),
     Column("amount", BigInteger),  # null: a price is unknown
     Column("opened_at", Double, nullable=False),

@@ -10,10 +10,19 @@ import struct
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, update
 
 from batchway.core.jobs import Counts
 from batchway.db.schema import batches, segments
+
+# Made once: building a statement costs as much as running it, and these run with every segment.
+_NEXT_SEQ = (
+    update(batches)
+    .where(batches.c.id == bindparam("of"))
+    .values(segment_seq=batches.c.segment_seq + 1)
+    .returning(batches.c.segment_seq)
+)
+_INSERT = insert(segments)
 
 
 class NewSegment(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,26 +49,19 @@ def unpack(packed: bytes) -> tuple[int, ...]:
 
 def append(tx: Connection, segment: NewSegment) -> int:
     """Adds a row to the manifest and answers its `seq`."""
-    following = (
-        update(batches)
-        .where(batches.c.id == segment.batch_id)
-        .values(segment_seq=batches.c.segment_seq + 1)
-        .returning(batches.c.segment_seq)
-    )
-    seq = tx.execute(following).scalar_one()
-    tx.execute(
-        insert(segments).values(
-            batch_id=segment.batch_id,
-            seq=seq,
-            job_id=segment.job_id,
-            chunk_id=segment.chunk_id,
-            storage_key=segment.storage_key,
-            bytes=segment.bytes,
-            completed=segment.counts.completed,
-            failed=segment.counts.failed,
-            numbers=segment.numbers,
-        )
-    )
+    seq = tx.execute(_NEXT_SEQ, {"of": segment.batch_id}).scalar_one()
+    row = {
+        "batch_id": segment.batch_id,
+        "seq": seq,
+        "job_id": segment.job_id,
+        "chunk_id": segment.chunk_id,
+        "storage_key": segment.storage_key,
+        "bytes": segment.bytes,
+        "completed": segment.counts.completed,
+        "failed": segment.counts.failed,
+        "numbers": segment.numbers,
+    }
+    tx.execute(_INSERT, row)
     return seq
 
 

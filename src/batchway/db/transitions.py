@@ -63,9 +63,15 @@ def move_job(
     if moved.rowcount != 1:
         return False
     if new in JOB_EVENTS:
-        row = tx.execute(
-            select(jobs, batches.c.project).join(batches, batches.c.id == jobs.c.batch_id).where(jobs.c.id == job_id)
-        ).mappings().one()
+        row = (
+            tx.execute(
+                select(jobs, batches.c.project)
+                .join(batches, batches.c.id == jobs.c.batch_id)
+                .where(jobs.c.id == job_id)
+            )
+            .mappings()
+            .one()
+        )
         tell(tx, JOB_EVENTS[new], row["batch_id"], row["project"], now, _job_data(row))
     return True
 

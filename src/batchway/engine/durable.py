@@ -92,8 +92,10 @@ class Durable:
         slots = asyncio.Semaphore(concurrency)  # DBOS counts a claim once it runs, so a quick poll can claim too many
 
         def ended(task: asyncio.Task[Any]) -> None:
-            # The task is DBOS's own: its outcome is written by now, and its slot is free for what waits.
-            bell.ring()
+            # The task is DBOS's own: its outcome is written by now, and its slot is free for what waits. Not if it was
+            # cancelled: its work waits again, and on a loop that is closed it would come back as fast as it is cut.
+            if not task.cancelled():
+                bell.ring()
             with self._changed:
                 self._tasks.discard(task)
                 self._changed.notify_all()
@@ -231,7 +233,7 @@ class Durable:
 
 
 def _quiet() -> None:
-    """DBOS logs to the console unless its logger has a handler, and reports a body's failure a second time."""
+    """DBOS logs to the console unless its logger has a handler, and reports once more what we have reported."""
     logger = logging.getLogger("dbos")
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())
@@ -239,4 +241,6 @@ def _quiet() -> None:
 
 
 def _reported_by_us(record: logging.LogRecord) -> bool:
+    if str(record.msg).startswith("Asyncio task cancelled"):
+        return False
     return not (record.exc_info and isinstance(record.exc_info[1], BodyFailedError))

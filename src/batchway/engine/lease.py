@@ -156,5 +156,7 @@ class Lease:
         """End the lease: from here on this process counts as gone."""
         with self._lock:
             self._beat_at = float("-inf")
+        if not self.executor_id:
+            return
         with self._database.begin() as connection:
             connection.execute(sa.delete(executors).where(executors.c.executor_id == self.executor_id))

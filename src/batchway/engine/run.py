@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
+_HERE = Path(__file__).parent
 _UNWIND_SECONDS = 5.0
 """How long bodies that were cancelled by `close` get to end."""
 
@@ -64,7 +65,7 @@ class Engine:
             executor_id: a name for this process in logs and tables, made unique here; the host's name if None.
             loop: where bodies run; the loop running now if None.
             max_threads: how many threads DBOS may use for its statements; a running body takes none.
-            exclusive_lock: a file to lock, the proof that no other process uses this database; SQLite needs one.
+            exclusive_lock: a file to lock; SQLite needs one, as the proof that no other process uses the database.
             beat_seconds: how often the lease is renewed; also how often the dead are looked for.
             lease_seconds: how long after its last renewal a process may be declared dead.
             keep_seconds: how long the row of finished work is kept.
@@ -132,7 +133,8 @@ class Engine:
                 poll_seconds=self._poll_seconds,
             )
         durable.open()
-        if self._lock is not None:
+        if is_sqlite(self._url):
+            # Only here does the lock prove anything: a PostgreSQL server has clients on other machines.
             self._lease.inherit()
         self._reaper = Reaper(
             durable,
@@ -249,8 +251,6 @@ def _describe(error: BaseException) -> str:
         parts = cast("tuple[BaseException, ...]", error.exceptions)
         return f"ExceptionGroup({'; '.join(map(_describe, parts))})"
     message = f": {error}" if isinstance(error, BatchwayError) else ""
-    where = " < ".join(
-        f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
-        for frame in reversed(traceback.extract_tb(error.__traceback__)[-4:])
-    )
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent != _HERE]
+    where = " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in frames[:-5:-1])
     return f"{type(error).__name__}{message} at {where or 'an unknown place'}"

@@ -2,7 +2,8 @@
 
 The queue is shallow: of each account, about twice the lines it can have in flight, so that a run that has sent its last
 line is followed by one that is already loaded, and a more urgent chunk waits behind few. Accounts do not wait for one
-another. `nudge` says that something was planned, drained or ended; the tick is only a safety net.
+another. `nudge` says that something was planned, or that a run has sent its last line; the tick is only a
+safety net.
 
 A chunk counts as queued once the engine has it. Should its run end without the chunk (a crash at the wrong moment), it
 is ensured again after `Tuning.overdue`, and at once when this process starts to lead; for a run that waits or runs
@@ -92,7 +93,9 @@ class Dispatcher:
         now = self._clock()
         if now >= self._next_lease:
             led = self._members > 0
-            self._members = await self._db.write(_renew, self._holder, now, self._tuning.lease)
+            # An embedded database has one process: it leads, and waits for no lease of one that was killed.
+            alone = self._db.is_sqlite
+            self._members = 1 if alone else await self._db.write(_renew, self._holder, now, self._tuning.lease)
             self._next_lease = now + self._tuning.lease / 3
             if self._members and not led:
                 self._next_overdue = float("-inf")
@@ -130,9 +133,7 @@ def _renew(tx: Connection, holder: str, now: float, seconds: float) -> int:
     return leases.living(tx, MEMBER, now)
 
 
-def _choose(
-    tx: Connection, accounts: Mapping[str, int], members: int, now: float, chunk_lines: int
-) -> list[str]:
+def _choose(tx: Connection, accounts: Mapping[str, int], members: int, now: float, chunk_lines: int) -> list[str]:
     """The chunks to move now. The order within an account is `chunks.waiting`'s: fair shares belong there."""
     chosen: list[str] = []
     held = chunks.load(tx)

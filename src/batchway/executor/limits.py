@@ -91,8 +91,10 @@ class Slots:
             raise error  # a bug: `send` raises nothing; the loop's handler logs it
 
     def _take(self) -> tuple[Work, Request] | None:
-        if asyncio.get_running_loop().time() < self._held_until:
-            return None
+        if self._alarm is not None:
+            if asyncio.get_running_loop().time() < self._held_until:
+                return None
+            self._alarm = None
         for work in self._work:
             if (request := work.take()) is not None:
                 return work, request

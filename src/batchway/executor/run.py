@@ -74,6 +74,7 @@ class Run:
         self._place = place
         self._slots = slots
         self._tools = tools
+        self._line_ids = tools.new_id("batch_req_")[:-8]  # random once a run: a system call a line costs a tenth of it
         self._ready: deque[Request] = deque()
         self._flying: set[asyncio.Task[None]] = set()
         self._later: dict[int, asyncio.TimerHandle] = {}  # line number -> its next try
@@ -143,7 +144,8 @@ class Run:
         assert worker is not None  # noqa: S101 - we are a coroutine of a worker
         self._flying.add(worker)
         try:
-            outcome = await attempt(self._tools.http, self._place, request, self._tools.new_id("batch_req_"))
+            line_id = f"{self._line_ids}{request.number:08x}"
+            outcome = await attempt(self._tools.http, self._place, request, line_id)
             self._sort(request, outcome)
         except Exception as error:  # noqa: BLE001 - a bug here must end the run, not leave a line waiting for ever
             self._failure = error

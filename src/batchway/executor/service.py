@@ -55,7 +55,7 @@ class Executor:
             tuning=self.settings,
             holder=self.new_id("executor_"),
             accounts=lambda: {name: endpoint.concurrency for name, endpoint in self.endpoints.items()},
-            ended=self._job_ended,
+            ended=lambda job_id: self.on_job_end(job_id),  # noqa: PLW0108 - whoever listens may come later
             tick=self._watch,
         )
         self._tools = Tools(
@@ -91,7 +91,7 @@ class Executor:
             if run.chunk.job_id == job_id:
                 run.stop(Stop.ASKED)
         if ended:
-            self._job_ended(job_id)
+            self.on_job_end(job_id)
 
     def leave(self) -> None:
         """Sends nothing more from this process, for good: call it just before the engine is closed.
@@ -115,9 +115,8 @@ class Executor:
         except Exception:
             await self._put_off(chunk)
             raise
-        self._dispatcher.nudge()
         if ended:
-            self._job_ended(chunk.job_id)
+            self.on_job_end(chunk.job_id)
 
     async def _finish(self, chunk: chunks.Chunk) -> bool:
         endpoint = self.endpoints.get(chunk.account)
@@ -141,7 +140,7 @@ class Executor:
         log.error("executor: chunk %s failed %d times and ends with the answers it has", chunk.id, failures)
         await self.db.write(chunks.grow, chunk, 0, now)
         if await self.db.read(chunks.ended, chunk.job_id):
-            self._job_ended(chunk.job_id)
+            self.on_job_end(chunk.job_id)
 
     async def _watch(self) -> None:
         """Hears what other processes wrote about the chunks that run here."""
@@ -161,7 +160,3 @@ class Executor:
 
     def _may_send(self) -> bool:
         return not self._leaving and self.engine.alive()
-
-    def _job_ended(self, job_id: str) -> None:
-        self._dispatcher.nudge()
-        self.on_job_end(job_id)

@@ -23,5 +23,5 @@ class Tuning:
     chunk: Retry = CHUNK  # of runs that failed as a whole; after the last, the chunk ends with what it has
     grace: float = 0.5  # what requests in flight get when their chunk is stopped
     tick: float = 1.0  # the safety net under events, and how soon a stop from another process is heard
-    lease: float = 10.0
+    lease: float = 5.0  # of the leader: as long may planned chunks wait after its machine was lost
     overdue: float = 60.0  # a chunk that the engine has had for so long is ensured again

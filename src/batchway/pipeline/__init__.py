@@ -1,7 +1,7 @@
 """The trip of a batch, in order. Read this first.
 
-A file becomes a batch (`create`); a batch becomes jobs, one for each provider job; every job walks one road; the answers
-come back merged in input order. Four short durable functions and one loop carry it:
+A file becomes a batch (`create`); a batch becomes jobs, one for each provider job; every job walks one road; the
+answers come back merged in input order. Four short durable functions and one loop carry it:
 
     prepare(batch)   validate -> split -> dispatch      every line is read, cut into jobs, each job is submitted once
     polling          poll                               each running job is looked at until it ends

@@ -22,7 +22,6 @@ from batchway.pipeline.answers import read_answers
 from batchway.pipeline.trip import Trip
 
 
-
 async def account(trip: Trip, job_id: str) -> None:
     """Leaves a collected job accounted."""
     row = await trip.db.read(jobs.get, job_id)

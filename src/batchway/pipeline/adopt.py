@@ -6,6 +6,8 @@ the same one again answers the batch that has it.
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from sqlalchemy import Connection, RowMapping, select
 
@@ -115,7 +117,7 @@ def _store(
             "expires_at": job.deadline,
         },
     )
-    row = {
+    row: dict[str, Any] = {
         "id": job.id,
         "batch_id": job.batch_id,
         "ordinal": 0,

@@ -27,6 +27,7 @@ from batchway.wire.lines import error_line
 
 log = logging.getLogger(__name__)
 
+WINDOW = 1 << 18  # bytes read at a time: a few milliseconds of the event loop
 SCRATCH_MEMORY = 4 << 20  # bytes of answers held before a scratch file is opened
 
 WHY_MISSING = {
@@ -54,7 +55,7 @@ async def collect(trip: Trip, job_id: str) -> None:
         return
     job = jobs.spec(row)
     key = f"answers/{job.batch_id}/{job.id}.jsonl"
-    with tempfile.SpooledTemporaryFile(max_size=SCRATCH_MEMORY, dir=trip.scratch) as scratch:
+    with tempfile.SpooledTemporaryFile(max_size=SCRATCH_MEMORY, dir=str(trip.scratch)) as scratch:
         places = _Places(job.lines)
         if job.remote_id is not None:
             await _gather(trip, row, places, scratch)
@@ -163,4 +164,4 @@ def _missing(row: RowMapping) -> tuple[str, str, int]:
 
 
 def _job_lines(trip: Trip, job: JobSpec) -> AsyncIterator[list[Line]]:
-    return span_lines(trip.storage.read(job.span.file_key, job.span.start, job.span.end), job.span)
+    return span_lines(trip.storage.read(job.span.file_key, job.span.start, job.span.end, chunk=WINDOW), job.span)

@@ -39,7 +39,7 @@ async def create(
 ) -> Batch:
     """The new batch, or the first answer to the same Idempotency-Key; RequestError names the field at fault."""
     now = trip.clock()
-    values = {
+    values: dict[str, Any] = {
         "id": trip.new_id("batch_"),
         "project": principal.project,
         "key_id": principal.key_id,
@@ -118,7 +118,9 @@ def checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, str] | Non
         if len(key) > MAX_KEY:
             raise _too_long("metadata", f"keys of at most {MAX_KEY} characters", f"one of {len(key)}")
         if len(value) > MAX_VALUE:
-            raise _too_long(f"metadata.{key}", f"a string of at most {MAX_VALUE} characters", f"{len(value)} characters")
+            raise _too_long(
+                f"metadata.{key}", f"a string of at most {MAX_VALUE} characters", f"{len(value)} characters"
+            )
     return dict(metadata)
 
 
@@ -138,9 +140,7 @@ def _endpoint(trip: Trip, endpoint: str) -> str:
 
 def _required(value: str | None, name: str) -> str:
     if not value:
-        raise RequestError(
-            f"Missing required parameter: '{name}'.", code="missing_required_parameter", param=name
-        )
+        raise RequestError(f"Missing required parameter: '{name}'.", code="missing_required_parameter", param=name)
     return value
 
 
@@ -156,6 +156,8 @@ def _keep(wanted: BatchCreate) -> int | None:
     if wanted.output_expires_after is None:
         return None
     if wanted.output_expires_after.seconds not in KEEP:
-        message = f"Invalid value: {wanted.output_expires_after.seconds}. Expected {KEEP.start} to {KEEP.stop - 1} seconds."
+        message = (
+            f"Invalid value: {wanted.output_expires_after.seconds}. Expected {KEEP.start} to {KEEP.stop - 1} seconds."
+        )
         raise RequestError(message, code="invalid_value", param="output_expires_after.seconds")
     return wanted.output_expires_after.seconds

@@ -1,8 +1,8 @@
 """All jobs accounted: the output file, the error file, the last status.
 
-The ids of both files are drawn and committed before the first byte is written, so a repeat after a crash writes the same
-objects again; the files' rows, the final counts and the last status are one transaction. Every input line stands in
-exactly one of the two, in input order; a file that would be empty does not exist.
+The ids of both files are drawn and committed before the first byte is written, so a repeat after a crash writes the
+same objects again; the files' rows, the final counts and the last status are one transaction. Every input line stands
+in exactly one of the two, in input order; a file that would be empty does not exist.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from batchway.db.engine import Database
 from batchway.db.outbox import tell
 from batchway.storage import Storage
 
-PIECE = 256 << 10  # bytes checked at a stretch: about a millisecond of the event loop
+PIECE = 64 << 10  # bytes checked at a stretch: about a millisecond of the event loop when lines are short
 INLINE_LINES = 256  # inline requests encoded at a stretch
 KEEP_SECONDS = 30 * 86400  # of a batch input file without a time of its own, as at OpenAI
 INDEX_SUFFIX = ".index"

@@ -7,8 +7,9 @@ stream reaches its first line, so memory holds one window a route, whatever the 
 from __future__ import annotations
 
 import heapq
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Iterable
+
+from sqlalchemy import RowMapping
 
 from batchway.pipeline.answers import Stored, read_answers
 from batchway.storage import Storage
@@ -16,7 +17,7 @@ from batchway.storage import Storage
 WINDOW = 512  # answers
 
 
-async def merge(storage: Storage, rows: Iterable[Mapping[str, Any]]) -> AsyncIterator[list[Stored]]:
+async def merge(storage: Storage, rows: Iterable[RowMapping]) -> AsyncIterator[list[Stored]]:
     """Windows of answers, by line number; `rows` are collected jobs."""
     waiting = sorted(rows, key=lambda row: row["first_line"], reverse=True)
     open_jobs: list[tuple[int, int, _Cursor]] = []

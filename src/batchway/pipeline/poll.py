@@ -1,8 +1,8 @@
 """Each running job is looked at until it ends.
 
-Not one sleeping workflow a job but a table of due rows, claimed a few hundred at a time; the claim pushes the row ahead,
-so two pollers never look twice. The interval follows the age of the job. A look that fails only comes again later: a
-provider's outage never ends a job, unless the provider says that it has no such job.
+Not one sleeping workflow a job but a table of due rows, claimed a few hundred at a time; the claim pushes the row
+ahead, so two pollers never look twice. The interval follows the age of the job. A look that fails only comes again
+later: a provider's outage never ends a job, unless the provider says that it has no such job.
 """
 
 from __future__ import annotations

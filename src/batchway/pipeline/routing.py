@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
+from sqlalchemy import RowMapping
 
 from batchway.billing.estimate import Demand
 from batchway.core.jobs import Route
@@ -51,7 +51,7 @@ def demands(trip: Trip, plan: Plan, models: Stats, override: str | None) -> list
     ]
 
 
-def want_of(batch: Mapping[str, Any]) -> Want:
+def want_of(batch: RowMapping) -> Want:
     """What a batch asks of its routes."""
     return Want(batch["endpoint"], batch["window_seconds"], batch["provider"])
 

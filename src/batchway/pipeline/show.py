@@ -110,7 +110,10 @@ def _amount(row: RowMapping, of_batch: Sequence[RowMapping]) -> dict[str, Any]:
     if row["status"] in FINAL_BATCH_STATES:
         known = row["amount_known"]
         amount = row["amount"] if known else None
-        return {"amount_usd": _dollars(amount or 0 if known else None), "amount_status": "final" if known else "unknown"}
+        return {
+            "amount_usd": _dollars(amount or 0 if known else None),
+            "amount_status": "final" if known else "unknown",
+        }
     accounted = [job for job in of_batch if job["accounted_at"] is not None]
     if not accounted:
         return {"amount_usd": None, "amount_status": "pending"}

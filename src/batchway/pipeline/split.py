@@ -11,14 +11,12 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping
 
 from batchway.core.jobs import Limits, Route
-from batchway.core.spans import Cut, LineIndex, cut, decode_index
+from batchway.core.spans import INDEX_SUFFIX, Cut, LineIndex, cut, decode_index
 from batchway.core.states import BatchState
 from batchway.db import batches, files
 from batchway.db.transitions import create_jobs, move_batch
 from batchway.pipeline.routing import plan_routes, want_of
 from batchway.pipeline.trip import Trip
-
-INDEX_SUFFIX = ".index"
 
 
 async def split(trip: Trip, batch_id: str) -> None:
@@ -31,7 +29,7 @@ async def split(trip: Trip, batch_id: str) -> None:
     plan = await plan_routes(trip, file["models"], want_of(batch), batch["model"])
     rows: list[dict[str, Any]] = []
     for route, names in plan.routes.items():
-        models = frozenset() if batch["model"] else frozenset(names)
+        models: frozenset[str] = frozenset() if batch["model"] else frozenset(names)
         limits = trip.accounts.provider(route).limits(route.model)
         rows += [
             _job(trip, batch, route, part, limits) for part in _cuts(index, file["storage_key"], models, route, limits)

@@ -17,7 +17,7 @@ from batchway.core.states import BatchState
 from batchway.core.textlines import lines
 from batchway.db import batches, files, holds
 from batchway.db.transitions import move_batch
-from batchway.pipeline.routing import demands, plan_routes, want_of
+from batchway.pipeline.routing import Stats, demands, plan_routes, want_of
 from batchway.pipeline.trip import Trip
 from batchway.providers.accounts import NoRoute
 from batchway.wire.errors import LineFault
@@ -41,14 +41,16 @@ async def validate(trip: Trip, batch_id: str) -> None:
     faults = await trip.db.read(files.faults, file["id"])
     if batch["model"]:
         faults = [fault for fault in faults if (fault.code, fault.param) != MODEL_REQUIRED]
-    plan = await plan_routes(trip, file["models"] or {}, want_of(batch), batch["model"])
-    wrong_urls = any(url != batch["endpoint"] for url in file["urls"] or {})
+    models: Stats = file["models"] or {}
+    urls: dict[str, int] = file["urls"] or {}
+    plan = await plan_routes(trip, models, want_of(batch), batch["model"])
+    wrong_urls = any(url != batch["endpoint"] for url in urls)
     if wrong_urls or plan.unroutable:
         faults += await _located(trip, batch, file, plan.unroutable)
     if faults:
         await _fail(trip, batch, sorted(faults, key=lambda fault: fault.line or 0)[:MAX_FAULTS])
         return
-    demand = demands(trip, plan, file["models"] or {}, batch["model"])
+    demand = demands(trip, plan, models, batch["model"])
     amount = high_amount(estimate(demand, trip.prices, trip.clock()))
     await trip.db.write(_accept, batch, file["lines"], amount, trip.clock())
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from batchway.core.errors import ProviderError
@@ -135,11 +135,12 @@ class Accounts:
 
     async def _bare(self, model: str) -> list[tuple[Account, str]]:
         everyone = list(self._accounts.values())
-        for test in (lambda account: model in account.models, lambda account: account.known(model)):
-            if chosen := [account for account in everyone if test(account)]:
-                return [(account, model) for account in chosen]
-        await self._refresh()
-        return [(account, model) for account in everyone if model in self._served(account)]
+        configured = [account for account in everyone if model in account.models]
+        chosen = configured or [account for account in everyone if account.known(model)]
+        if not chosen:
+            await self._refresh()
+            chosen = [account for account in everyone if model in self._served(account)]
+        return [(account, model) for account in chosen]
 
     def _served(self, account: Account) -> frozenset[str]:
         return self._listed.get(account.name, (0.0, frozenset[str]()))[1]
@@ -148,16 +149,15 @@ class Accounts:
         """Asks the servers whose list is old; one that does not answer keeps the list it had."""
         now = self._clock()
         stale = [
-            account
+            self._list(account, account.list_models, now)
             for account in self._accounts.values()
             if account.list_models and self._listed.get(account.name, (0.0, None))[0] < now - NAMES_TTL
         ]
-        await asyncio.gather(*(self._list(account, now) for account in stale))
+        await asyncio.gather(*stale)
 
-    async def _list(self, account: Account, now: float) -> None:
-        assert account.list_models is not None
+    async def _list(self, account: Account, ask: Callable[[], Awaitable[list[str]]], now: float) -> None:
         try:
-            self._listed[account.name] = (now, frozenset(await account.list_models()))
+            self._listed[account.name] = (now, frozenset(await ask()))
         except ProviderError as error:
             log.warning("the models of %s cannot be listed: %s", account.name, error.message)
             self._listed[account.name] = (now, self._served(account))
@@ -181,4 +181,8 @@ def _lane(account: Account, model: str, want: Want) -> str | None:
 
 
 def _list_of(title: str, names: list[str]) -> str:
-    return f"{title}: {', '.join(names)}." if names else "No route serves it: see `providers` and `models` in the settings."
+    return (
+        f"{title}: {', '.join(names)}."
+        if names
+        else "No route serves it: see `providers` and `models` in the settings."
+    )

@@ -11,8 +11,8 @@ from batchway.core.jobs import JobSpec, Limits
 from batchway.core.spans import Line
 from batchway.dialects import openai as dialect
 from batchway.providers.protocol import Account, Endpoint, Tools
-from batchway.providers.shared.models import list_models
 from batchway.providers.shared.file_jobs import Dealer, FileJobs
+from batchway.providers.shared.models import list_models
 
 
 class RowOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

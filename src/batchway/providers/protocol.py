@@ -14,7 +14,7 @@ A provider's folder holds `provider.py` with
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol, runtime_checkable

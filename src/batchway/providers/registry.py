@@ -11,7 +11,6 @@ import tomllib
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import msgspec
@@ -20,14 +19,13 @@ from batchway.core.errors import ConfigError
 from batchway.core.jobs import Limits
 from batchway.executor import Executor
 from batchway.providers import compatible
-from batchway.providers.executed.provider import ExecutedProvider
 from batchway.providers.protocol import Account, Provider, Tools
 
 FOLDER = Path(__file__).parent
 
 
-def kinds() -> dict[str, ModuleType]:
-    """kind -> what opens it, for every provider folder and every compatible row."""
+def kinds() -> dict[str, Any]:
+    """What opens each kind, for every provider folder and every compatible row."""
     found: dict[str, Any] = {row.kind: row for row in rows()}
     for module in pkgutil.iter_modules([str(FOLDER)]):
         if module.ispkg and (FOLDER / module.name / "provider.py").exists():
@@ -79,10 +77,10 @@ def aliases() -> dict[str, str]:
 def _open(name: str, entry: dict[str, Any], openers: Mapping[str, Any], tools: Tools) -> Account:
     kind = entry.pop("kind", name)
     if kind not in openers:
-        near = difflib.get_close_matches(kind, openers, n=1)
+        near = difflib.get_close_matches(kind, list(openers), n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known kinds: {', '.join(sorted(openers))}"
         raise ConfigError(f"providers.{name}: unknown kind '{kind}'; {hint}")
-    options_type = openers[kind].Options
+    options_type: type[msgspec.Struct] = openers[kind].Options
     allowed = [field.encode_name for field in msgspec.structs.fields(options_type)]
     for key in entry:
         if key not in allowed:
@@ -98,4 +96,5 @@ def _open(name: str, entry: dict[str, Any], openers: Mapping[str, Any], tools: T
 
 def open_executed(executor: Executor) -> Provider:
     """The executor as a provider: the lane of every account without a native one."""
-    return ExecutedProvider(executor)
+    carrier = next(opener for opener in kinds().values() if hasattr(opener, "open_executed"))
+    return carrier.open_executed(executor)

@@ -93,7 +93,8 @@ def refuse_length(request: Request, limit: int) -> None:
 
 def too_large(limit: int) -> TooLarge:
     """The 413 for a body over `limit` bytes."""
-    return TooLarge(f"The request body is too large: at most {limit} bytes are accepted here.", code="request_too_large")
+    message = f"The request body is too large: at most {limit} bytes are accepted here."
+    return TooLarge(message, code="request_too_large")
 
 
 def refuse_nul(name: str, value: object) -> None:

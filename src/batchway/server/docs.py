@@ -19,7 +19,10 @@ from batchway.server.openapi import document
 from batchway.server.routing import Table
 
 PACKAGE = "offapi"  # ships the distribution files of Swagger UI
-ASSETS = {"swagger-ui.js": ("swagger_bundle.js", "text/javascript"), "swagger-ui.css": ("swagger_style.css", "text/css")}
+ASSETS = {
+    "swagger-ui.js": ("swagger_bundle.js", "text/javascript"),
+    "swagger-ui.css": ("swagger_style.css", "text/css"),
+}
 
 PAGE = b"""<!doctype html>
 <html lang="en">
@@ -77,8 +80,11 @@ def pages(table: Table) -> list[BaseRoute]:
 
 
 def version() -> str:
-    """Batchway's version, as installed."""
-    return metadata.version("batchway")
+    """Batchway's version; a checkout that is not installed has none."""
+    try:
+        return metadata.version("batchway")
+    except metadata.PackageNotFoundError:
+        return "0+checkout"
 
 
 def _serve(content: Callable[[], bytes], kind: str, *, packed: bool = False) -> Callable[[Request], Response]:

@@ -89,7 +89,7 @@ class Unsatisfiable(ValueError):
 
 
 def _range(request: Request, tag: str, size: int) -> tuple[int, int] | None:
-    """[start, end) that the client wants; None for the whole: no range, several, one unreadable, or one of an old file."""
+    """[start, end) that the client wants; None for the whole: no range, several, an unreadable or outdated one."""
     match = RANGE.fullmatch(request.headers.get("range", "").replace(" ", ""))
     if match is None or match.groups() == ("", "") or request.headers.get("if-range", tag) != tag:
         return None
@@ -107,7 +107,8 @@ def _range(request: Request, tag: str, size: int) -> tuple[int, int] | None:
 
 def _coding(accepted: str) -> str | None:
     """The better of the codings that the client accepts; None for a client that names neither."""
-    offers = {name.strip(): weight.replace(" ", "") for name, _, weight in (o.partition(";") for o in accepted.split(","))}
+    split = (offer.partition(";") for offer in accepted.split(","))
+    offers = {name.strip(): weight.replace(" ", "") for name, _, weight in split}
     for coding in ("zstd", "gzip"):
         if coding in offers and not re.fullmatch(r"q=0(\.0*)?", offers[coding]):
             return coding

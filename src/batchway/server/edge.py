@@ -1,4 +1,4 @@
-"""The outermost layer: every answer gets its request id and duration, every failure its envelope, every request one log line.
+"""The outermost layer: each answer gets its request id and duration, each failure its envelope, each request a line.
 
 The log line holds method, path, status, time and request id: never a query, a header or a body.
 """
@@ -51,7 +51,7 @@ class _Exchange:
             await app(self.scope, receive, self.send)
         except ClientDisconnect:
             self.status = self.status or CLIENT_LEFT
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the one place where any failure becomes an answer and a log line
             await self.fail(error, receive)
         finally:
             self.tell()
@@ -68,7 +68,7 @@ class _Exchange:
         await self.send_on(message)
 
     async def fail(self, error: Exception, receive: Receive) -> None:
-        """Answers with the envelope; an answer that has begun is broken off, so that its reader knows it is not whole."""
+        """Answers with the envelope; an answer that has begun is broken off, so its reader sees that more is due."""
         if self.status:
             log.error("the answer to request %s broke off", self.scope["request_id"], exc_info=error)
             raise error

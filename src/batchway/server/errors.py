@@ -35,7 +35,7 @@ def answer(error: Exception) -> Response:
         case HTTPException():
             return _from_starlette(error)
         case _:
-            message = "The server had an error while processing your request. Its log names the cause by the request id."
+            message = "The server had an error while processing your request. Its log tells why, by the request id."
             return render(500, ErrorBody(message=message, type=SERVER_ERROR))
 
 

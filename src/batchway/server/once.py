@@ -24,7 +24,7 @@ encode = msgspec.json.Encoder().encode
 
 
 def wish(request: Request, content: tuple[bytes, ...]) -> Idempotency | None:
-    """The client's wish to have this done once, or None when it sent no key. `content` is what makes two requests one."""
+    """The wish to have this done once, or None without a key. `content` is what makes two requests the same."""
     key = request.headers.get(HEADER)
     if not key:
         return None

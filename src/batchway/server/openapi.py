@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the table of operations and the structs of `wire/`: it cannot lag behind the code.
+"""The OpenAPI 3.1 document, made from the table of operations and the structs of `wire/`: it cannot lag behind.
 
 Only the first spelling of each path is listed; the others are named in the description.
 """
@@ -192,9 +192,9 @@ def _success(operation: Operation) -> Json:
 
 
 def _failures(operation: Operation) -> Json:
-    codes = {400, 500, *operation.errors, *(() if operation.open else (401,))}
+    codes = {400, 500, 503, *operation.errors, *(() if operation.open else (401,))}
     failures: Json = {str(code): {"$ref": f"#/components/responses/{code}"} for code in sorted(codes)}
-    if operation.open and operation.answer is not None and 503 in codes:
+    if operation.open and operation.answer is not None:  # health tells what fails in its usual form
         failures["503"] = {**_success(operation), "description": "Not ready."}
     if operation.media == "application/octet-stream":
         failures |= {

@@ -7,7 +7,6 @@ another project is NotFound. An operation given an `Idempotency` stores its answ
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Literal, Protocol
 
 from batchway.core.principal import Principal
@@ -19,20 +18,12 @@ from batchway.wire.keys import ModelList
 
 
 class ServerSettings(Protocol):
-    """The settings that the server reads. `no_auth` is set on a loopback `host` only: settings see to that."""
+    """The settings that the server reads. `no_auth` is set on a loopback host only: the settings see to that."""
 
-    @property
-    def host(self) -> str: ...
-    @property
-    def port(self) -> int: ...
     @property
     def master_key(self) -> str | None: ...
     @property
     def no_auth(self) -> bool: ...
-    @property
-    def max_file_bytes(self) -> int: ...
-    @property
-    def home(self) -> Path: ...
 
 
 class Operations(Protocol):

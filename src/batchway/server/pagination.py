@@ -29,6 +29,9 @@ class ResultsQuery(msgspec.Struct, kw_only=True):
 class UploadQuery(msgspec.Struct, kw_only=True):
     """How strictly a file is taken."""
 
-    validate: Annotated[
-        Literal["strict"], msgspec.Meta(description="Refuse a batch file with faults at once, telling all of them.")
-    ] | None = None
+    validate: (
+        Annotated[
+            Literal["strict"], msgspec.Meta(description="Refuse a batch file with faults at once, telling all of them.")
+        ]
+        | None
+    ) = None

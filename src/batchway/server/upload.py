@@ -7,7 +7,7 @@ whoever has consumed it may ask for every field. Nothing is spooled: memory hold
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import unquote
 
 import msgspec
@@ -125,13 +125,13 @@ def _parser(request: Request) -> PushMultipartParser:
 
 
 def _header(value: str) -> tuple[str, dict[str, str]]:
-    kind, options = multipart.parse_options_header(value)
-    return str(kind), dict[str, str](options)
+    kind, options = cast("tuple[str, dict[str, str]]", multipart.parse_options_header(value))
+    return kind, options
 
 
 def _filename(segment: MultipartSegment) -> str | None:
     if segment.filename is not None:
         return segment.filename
-    _, options = _header(str(segment.header("Content-Disposition", "")))
+    _, options = _header(dict(segment.headerlist)["Content-Disposition"])
     charset, _, encoded = options.get("filename*", "").partition("''")
     return unquote(encoded, encoding=charset or "utf-8", errors="replace") or None

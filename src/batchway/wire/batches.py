@@ -5,7 +5,7 @@ Times are unix seconds; amounts are decimal strings in US dollars, null when a p
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -14,15 +14,13 @@ from batchway.wire.files import ExpiresAfter
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/embeddings", "/v1/completions", "/v1/responses")
 
-Status = Literal[
-    "validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
-]
+Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
 
 
 class BatchCreate(msgspec.Struct, kw_only=True):
-    """A new batch: OpenAI's fields, and inline `requests` instead of a file, `model` (overrides the lines'), `priority`.
+    """A new batch: OpenAI's fields, and `requests` instead of a file, `model` (overrides the lines'), `priority`.
 
-    `metadata`: at most 16 pairs, keys of 64 and values of 512 characters. `completion_window`: `<n>m`, `<n>h` or `<n>d`.
+    `metadata`: at most 16 pairs, keys of 64, values of 512 characters. `completion_window`: `<n>m`, `<n>h` or `<n>d`.
     """
 
     endpoint: str
@@ -196,15 +194,18 @@ class EstimateCreate(msgspec.Struct, kw_only=True):
     custom_llm_provider: str | None = None
 
 
+UnixTime = Annotated[int, msgspec.Meta(ge=0, le=253402300799)]
+
+
 class BatchFilter(msgspec.Struct, kw_only=True):
     """What a list of batches is narrowed to. `metadata` comes as `metadata[key]=value`; times are unix seconds."""
 
-    limit: int = 20
+    limit: Annotated[int, msgspec.Meta(ge=1, le=100)] = 20
     after: str | None = None
     order: Literal["asc", "desc"] = "desc"
     status: Status | None = None
     model: str | None = None
     provider: str | None = None
-    created_after: int | None = None
-    created_before: int | None = None
+    created_after: UnixTime | None = None
+    created_before: UnixTime | None = None
     metadata: dict[str, str] | None = None

@@ -100,5 +100,3 @@ class Upload(msgspec.Struct, kw_only=True):
     purpose: str
     status: Literal["pending", "completed", "cancelled", "expired"]
     file: File | None = None
-
-

@@ -9,17 +9,9 @@ import msgspec
 
 
 class BodyHead(msgspec.Struct, gc=False):
-    """The fields of a body that validation and estimates look at; the rest is skipped, not checked."""
+    """What a body must be known by to be routed; the rest is skipped, not checked."""
 
     model: str | None = None
-    stream: bool | None = None
-    messages: msgspec.Raw | None = None
-    input: msgspec.Raw | None = None
-    prompt: msgspec.Raw | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    max_output_tokens: int | None = None
-    n: int | None = None
 
 
 class InputLine(msgspec.Struct, gc=False):

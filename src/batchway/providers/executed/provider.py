@@ -113,6 +113,11 @@ def from_environment(env: Mapping[str, str]) -> dict[str, Any] | None:
     return None
 
 
+def open_executed(executor: Executor) -> ExecutedProvider:
+    """The lane that the registry gives to every account with an endpoint."""
+    return ExecutedProvider(executor)
+
+
 def open_account(name: str, options: Options, tools: Tools) -> Account:
     """An account whose lines are executed, and which has no batch API of its own."""
     headers = dict(options.headers)
@@ -123,9 +128,7 @@ def open_account(name: str, options: Options, tools: Tools) -> Account:
     return Account(
         name=name,
         kind=KIND,
-        endpoint=Endpoint(
-            base_url=base_url, headers=headers, concurrency=options.concurrency, timeout=options.timeout
-        ),
+        endpoint=Endpoint(base_url=base_url, headers=headers, concurrency=options.concurrency, timeout=options.timeout),
         models=tuple(options.models),
         known=frozenset(options.models).__contains__,
         list_models=lambda: list_models(tools.http, base_url, headers),

@@ -14,8 +14,8 @@ from batchway.core.jobs import JobSpec, Limits
 from batchway.core.spans import Line
 from batchway.dialects import openai as dialect
 from batchway.providers.protocol import Account, Endpoint, Tools
-from batchway.providers.shared.models import list_models
 from batchway.providers.shared.file_jobs import Dealer, FileJobs
+from batchway.providers.shared.models import list_models
 
 KIND = "openai"
 BASE_URL = "https://api.openai.com/v1"
@@ -73,9 +73,7 @@ def open_account(name: str, options: Options, tools: Tools) -> Account:
         name=name,
         kind=KIND,
         native=FileJobs(dealer, tools.http, _rewrite),
-        endpoint=Endpoint(
-            base_url=base_url, headers=headers, concurrency=options.concurrency, timeout=options.timeout
-        ),
+        endpoint=Endpoint(base_url=base_url, headers=headers, concurrency=options.concurrency, timeout=options.timeout),
         models=tuple(options.models),
         known=lambda model: KNOWN.match(model) is not None,
         list_models=lambda: list_models(tools.http, base_url, headers),

@@ -1,4 +1,4 @@
-"""Batches: the pipeline does the work; here are their HTTP forms, the results as they come and the progress as events."""
+"""Batches: the pipeline does the work; here are their HTTP forms, results as they come and progress as events."""
 
 from __future__ import annotations
 

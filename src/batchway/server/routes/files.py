@@ -1,4 +1,4 @@
-"""Files: uploads stream through intake, contents stream out of the storage; what belongs to another project is not there."""
+"""Files: uploads stream through intake, contents out of the storage; what is another project's is not there."""
 
 from __future__ import annotations
 
@@ -83,9 +83,7 @@ async def _keep(call: Call, row: RowMapping) -> File:
     file = await call.gateway.db.read(_with_faults, row)
     if call.idempotency is not None:
         try:
-            await call.gateway.db.write(
-                once.keep, call.principal, call.idempotency, file, call.gateway.clock()
-            )
+            await call.gateway.db.write(once.keep, call.principal, call.idempotency, file, call.gateway.clock())
         except BaseException:
             await delete_file(call.gateway, row)
             raise

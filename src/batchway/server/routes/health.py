@@ -67,6 +67,5 @@ OPERATIONS = (
     Operation(
         method="GET", path="/health/ready", name="ready", handler=ready, answer=Ready, tag="Health", open=True,
         versioned=False,
-        errors=(503,),
     ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Virtual keys, for admins. A key is shown once: not even a repeated request with the same Idempotency-Key shows it again."""
+"""Virtual keys, for admins. A key is shown once: a repeat with the same Idempotency-Key answers without the secret."""
 
 from __future__ import annotations
 
@@ -70,10 +70,12 @@ OPERATIONS = (
         example={"name": "nightly", "project": "research"}, headers=("Idempotency-Key",),
     ),
     Operation(
-        method="GET", path="/keys", name="listKeys", handler=list_keys, answer=KeyList, tag="Keys", admin=True, errors=(403,),
+        method="GET", path="/keys", name="listKeys", handler=list_keys, answer=KeyList, tag="Keys", admin=True,
+        errors=(403,),
     ),
     Operation(
-        method="GET", path="/keys/{key_id}", name="retrieveKey", handler=retrieve, answer=Key, tag="Keys", admin=True, errors=(403, 404),
+        method="GET", path="/keys/{key_id}", name="retrieveKey", handler=retrieve, answer=Key, tag="Keys",
+        admin=True, errors=(403, 404),
     ),
     Operation(
         method="DELETE", path="/keys/{key_id}", name="deleteKey", handler=delete, answer=KeyDeleted, tag="Keys",

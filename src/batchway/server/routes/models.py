@@ -26,6 +26,7 @@ OPERATIONS = (
         method="GET", path="/models", name="listModels", handler=list_models, answer=ModelList, tag="Models",
     ),
     Operation(
-        method="GET", path="/models/{model*}", name="retrieveModel", handler=retrieve, answer=Model, tag="Models", errors=(404,),
+        method="GET", path="/models/{model*}", name="retrieveModel", handler=retrieve, answer=Model, tag="Models",
+        errors=(404,),
     ),
 )  # fmt: skip

@@ -1,0 +1,123 @@
+"""Following a batch to its end: a live bar on stderr where a person looks, a plain line for each tenth in a pipe.
+
+A gateway that is away for a while (a restart) is waited for; the batch is the gateway's, so nothing is lost by asking
+again. Interrupting the command leaves the batch alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from batchway.cli.failures import CommandError, Exit
+from batchway.cli.screen import dollars, note
+from batchway.sdk.client import Client
+from batchway.sdk.errors import APIConnectionError, InternalServerError, RateLimitError
+from batchway.sdk.objects import Batch
+
+ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
+SHORTEST, LONGEST = 0.25, 3.0  # seconds between two looks; they grow from one to the other
+PATIENCE = 120.0  # seconds for which a gateway may be away
+
+Report = Callable[[Batch], None]
+
+
+def follow(client: Client, batch: Batch, hint: str, *, quiet: bool) -> Batch:
+    """The batch after its end. `hint` is the command that follows it again; `quiet` keeps a pipe free of lines."""
+    try:
+        with _progress(quiet=quiet) as report:
+            return _wait(client, batch, report)
+    except KeyboardInterrupt:
+        raise CommandError(
+            f"Interrupted. Batch {batch.id} goes on; follow it with: {hint}", Exit.INTERRUPTED, code="interrupted"
+        ) from None
+
+
+def _wait(client: Client, batch: Batch, report: Report) -> Batch:
+    pause, heard = SHORTEST, time.monotonic()
+    report(batch)
+    while batch.status not in ENDED:
+        time.sleep(pause)
+        pause = min(pause * 1.2, LONGEST)
+        try:
+            batch = client.retrieve_batch(batch_id=batch.id)
+        except (APIConnectionError, InternalServerError, RateLimitError):
+            if time.monotonic() - heard > PATIENCE:
+                raise
+            continue
+        heard = time.monotonic()
+        report(batch)
+    return batch
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Generator[Report]:
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield (lambda _: None) if quiet else _plain()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[failed]}"),
+    )
+    with Progress(*columns, TimeElapsedColumn(), console=console) as bars:
+        bar = bars.add_task("", total=None, failed="")
+
+        def report(batch: Batch) -> None:
+            counts = batch.request_counts
+            bars.update(
+                bar,
+                description=batch.status,
+                total=counts.total or None,
+                completed=counts.completed + counts.failed,
+                failed=f"[red]{counts.failed} failed[/]" if counts.failed else "",
+            )
+
+        yield report
+
+
+def _plain() -> Report:
+    shown: tuple[str, int] = ("", -1)
+
+    def report(batch: Batch) -> None:
+        nonlocal shown
+        counts = batch.request_counts
+        done = counts.completed + counts.failed
+        now = (batch.status, 10 * done // counts.total if counts.total else 0)
+        if now != shown:
+            shown = now
+            note(f"{batch.id}: {batch.status}, {done}/{counts.total} lines, {counts.failed} failed")
+
+    return report
+
+
+def outcome(batch: Batch) -> Exit:
+    """The exit code that an ended batch stands for."""
+    if batch.status == "failed":
+        return Exit.REFUSED
+    counts = batch.request_counts
+    whole = batch.status == "completed" and counts.failed == 0
+    return Exit.DONE if whole else Exit.SOME_FAILED
+
+
+def conclude(batch: Batch) -> None:
+    """Tells on stderr how an ended batch ended: counts, tokens and amount, or why its input was refused."""
+    counts = batch.request_counts
+    told = [f"{batch.status}: {counts.total} lines, {counts.completed} answered, {counts.failed} failed"]
+    if batch.usage:
+        told.append(f"{batch.usage.input_tokens} + {batch.usage.output_tokens} tokens")
+    note(f"{batch.id} {'; '.join([*told, amount(batch)])}")
+    for fault in batch.errors.data if batch.errors else ():
+        note(f"  line {fault.line}: {fault.message}" if fault.line else f"  {fault.message}")
+
+
+def amount(batch: Batch) -> str:
+    """What the batch has cost so far, in words."""
+    own = batch.batchway
+    return dollars(own.amount_usd if own else None)

@@ -1,0 +1,115 @@
+"""The client for event loops: `client.py` but for its transport and its awaits."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncGenerator, Iterator
+from types import TracebackType
+from typing import IO, Self, TypeVar
+
+from batchway.sdk import calls, place, run
+from batchway.sdk.call import Call
+from batchway.sdk.caller import Caller
+from batchway.sdk.content import Content
+from batchway.sdk.http import LoopHttp
+from batchway.sdk.surface import method
+from batchway.sdk.transport import Transport
+
+T = TypeVar("T")
+Line = TypeVar("Line")
+
+IN_MEMORY = 8 << 20  # bytes of a download; more go to a temporary file
+PIECE = 256 << 10
+
+
+class AsyncClient:
+    """A gateway and how it is spoken to; `async with` or `aclose` ends its connections.
+
+    Without `base_url` (or BATCHWAY_BASE_URL) it is the gateway inside this process, started at the first call.
+    `timeout` is in seconds; `max_retries` counts the tries after the first. `transport` replaces HTTP.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        timeout: float | None = None,
+        max_retries: int | None = None,
+        transport: Transport | None = None,
+    ) -> None:
+        url = base_url or place.configured_url()
+        if transport is None and url:
+            transport = LoopHttp(url, api_key)
+        self._transport = transport
+        self._max_retries, self._timeout = max_retries, timeout
+        self._caller: Caller | None = None
+
+    async def caller(self) -> Caller:
+        """What sends the calls; the gateway of this process is opened here, not at construction."""
+        if self._caller is None:
+            # In a thread: starting a gateway takes longer than a loop may be held up.
+            transport = self._transport or (await asyncio.to_thread(place.local)).suspending()
+            self._caller = Caller(transport, sleep=asyncio.sleep, max_retries=self._max_retries, timeout=self._timeout)
+        return self._caller
+
+    async def perform(self, call: Call[T]) -> T:
+        """The answer to a call made by `batchway.sdk.calls`."""
+        return await (await self.caller()).perform(call)
+
+    async def download(self, call: Call[Content]) -> Content:
+        """The bytes that a call asks for, all of them."""
+        headers, pieces = await (await self.caller()).download(call)
+        spool = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - the Content closes it
+        async for piece in pieces:
+            await asyncio.to_thread(spool.write, piece) if spool.tell() > IN_MEMORY else spool.write(piece)
+        spool.seek(0)
+        return Content(_read(spool), headers, spool.close)
+
+    async def stream(self, call: Call[Line]) -> AsyncGenerator[Line]:
+        """The objects of an NDJSON answer, as they come."""
+        async for fields in (await self.caller()).lines(call):
+            yield call.parse(fields)
+
+    async def start(self, submission: run.Submission) -> run.AsyncRun:
+        """Submits a whole job."""
+        return run.AsyncRun(await run.submitted(await self.caller(), submission))
+
+    async def aclose(self) -> None:
+        """Ends the connections; the gateway of this process goes on until the process ends."""
+        if self._caller is not None:
+            await self._caller.transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    create_file = method(calls.create_file, perform)
+    file_retrieve = method(calls.file_retrieve, perform)
+    file_list = method(calls.file_list, perform)
+    file_delete = method(calls.file_delete, perform)
+    file_content = method(calls.file_content, download)
+    create_batch = method(calls.create_batch, perform)
+    retrieve_batch = method(calls.retrieve_batch, perform)
+    list_batches = method(calls.list_batches, perform)
+    cancel_batch = method(calls.cancel_batch, perform)
+    retry_batch = method(calls.retry_batch, perform)
+    estimate_batch = method(calls.estimate_batch, perform)
+    adopt_batch = method(calls.adopt_batch, perform)
+    batch_results = method(calls.batch_results, stream)
+    list_models = method(calls.list_models, perform)
+    create_key = method(calls.create_key, perform)
+    list_keys = method(calls.list_keys, perform)
+    delete_key = method(calls.delete_key, perform)
+    run = method(run.submission, start)
+
+
+def _read(spool: IO[bytes]) -> Iterator[bytes]:
+    with spool:
+        while piece := spool.read(PIECE):
+            yield piece
