@@ -10,7 +10,7 @@ from tests.crash.ordeal import Ordeal, chat_lines
 from tests.gateway import Gateway
 from tests.simulator import Simulator
 
-FAULTS = "line=0.03,429=0.04,500=0.04,reset=0.03,truncate=0.1,accept_then_500=0.25,accept_then_reset=0.1"
+FAULTS = "line=0.03,429=0.04,500=0.04,reset=0.03,truncate=0.1,accept_then_500=0.4,accept_then_reset=0.2"
 
 
 def suffer(folder: Path, *, lines: int, jobs: int, kills: int, seed: int) -> Ordeal:

@@ -75,7 +75,7 @@ def test_a_file_and_a_batch_of_another_project_do_not_exist(served, keys, batch)
     file_id, batch_id = batch["input_file_id"], batch["id"]
     paths = [
         ("GET", f"/v1/files/{file_id}"), ("DELETE", f"/v1/files/{file_id}"), ("GET", f"/v1/files/{file_id}/content"),
-        ("GET", f"/v1/files?after={file_id}"), ("GET", f"/v1/batches/{batch_id}"), 
+        ("GET", f"/v1/files?after={file_id}"), ("GET", f"/v1/batches/{batch_id}"),
         ("POST", f"/v1/batches/{batch_id}/cancel"),
         ("GET", f"/v1/batches/{batch_id}/results"), ("GET", f"/v1/batches/{batch_id}/events"),
         ("POST", f"/v1/batches/{batch_id}/retry"), ("GET", f"/v1/batches?after={batch_id}"),
@@ -226,7 +226,8 @@ def test_wrong_bodies_are_400s_that_name_the_parameter(served, body, param, code
 @pytest.mark.parametrize(
     ("query", "param"),
     [("limit=0", "limit"), ("limit=101", "limit"), ("limit=ten", "limit"), ("order=down", "order"),
-     ("status=done", "status"), ("created_after=x", "created_after"), ("created_before=99999999999999999999", "created_before"),
+     ("status=done", "status"), ("created_after=x", "created_after"),
+     ("created_before=99999999999999999999", "created_before"),
      ("metadata=x", "metadata"), ("metadata[a%00]=x", "metadata[a]")],
 )  # fmt: skip
 def test_wrong_list_queries_are_400s(served, query, param):
@@ -343,5 +344,6 @@ def test_without_auth_other_web_pages_and_rebound_names_are_refused(tmp_path):
         assert served.ask("GET", "/v1/keys", key=None).status == 200
         assert served.ask("GET", "/v1/files", key=None, Host="localhost:4000").status == 200
         assert served.ask("GET", "/v1/files", key=None, Host="evil.example").status == 403
+        assert served.ask("GET", "/v1/files", key=None, Host="[::1").status == 403
         assert served.ask("GET", "/v1/files", key=None, Origin="https://evil.example").status == 403
         assert served.ask("GET", "/v1/files", key=None, Origin=served.url).status == 200

@@ -81,6 +81,18 @@ def test_a_dated_snapshot_with_a_row_has_its_own_price() -> None:
     assert known.price("k", "m-2024-05-13", "native", NOW).input == 3_000_000
 
 
+def test_a_snapshot_that_is_known_in_one_lane_borrows_no_price_for_the_other() -> None:
+    known = prices(row(), row("m-2024-05-13", "executed", input="3"))
+    assert known.price("k", "m-2024-05-13", "native", NOW) is None
+
+
+def test_a_name_that_was_left_out_borrows_no_price_from_another() -> None:
+    for line in (TABLES / "left_out.tsv").read_text().splitlines():
+        kind, model, _ = line.split("\t")
+        assert SHIPPED.price(kind, model, "native", NOW) is None, (kind, model)
+        assert SHIPPED.price(kind, model, "executed", NOW) is None, (kind, model)
+
+
 def test_a_fine_tune_has_the_fine_tunes_price_and_never_the_models() -> None:
     tuned = SHIPPED.price("openai", "ft:gpt-4o-2024-08-06:acme:triage:9abc", "native", NOW)
     assert tuned == SHIPPED.price("openai", "ft:gpt-4o-2024-08-06", "native", NOW)

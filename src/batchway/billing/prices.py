@@ -88,7 +88,8 @@ class Price(msgspec.Struct, frozen=True, gc=False):
         )
 
 
-Dated = tuple[list[float], list[Price]]  # when each price begins, ascending, and the prices
+Dated = tuple[Sequence[float], Sequence[Price]]  # when each price begins, ascending, and the prices
+Lanes = dict[str, Dated]
 
 
 def read_table(kind: str) -> Sequence[Row]:
@@ -103,23 +104,21 @@ class Prices:
 
     def __init__(self, rows_of: Callable[[str], Sequence[Row]] = read_table) -> None:
         self._rows_of = rows_of
-        self._kinds: dict[str, dict[tuple[str, str], Dated]] = {}
+        self._kinds: dict[str, dict[str, Lanes]] = {}
 
     def price(self, kind: str, model: str, lane: str, at: float) -> Price | None:
         """The price of `model` in a lane (`native`: the batch price, `executed`: the live one) at a unix time.
 
-        None when it is unknown. A dated snapshot or a fine-tune that has no row of its own has its model's (a
-        fine-tune: the row `ft:<model>`, never that of the untuned model).
+        None when it is unknown. A dated snapshot or a fine-tune that has no row in any lane has its model's price (a
+        fine-tune: that of the row `ft:<model>`, never of the untuned model).
         """
         table = self._kinds.get(kind)
         if table is None:
             table = self._kinds[kind] = _by_name(self._rows_of(kind))
-        for name in _names(model):
-            if dated := table.get((name, lane)):
-                starts, prices = dated
-                place = bisect_right(starts, at) - 1
-                return prices[place] if place >= 0 else None
-        return None
+        lanes = next((table[name] for name in _names(model) if name in table), Lanes())
+        starts, prices = lanes.get(lane, ((), ()))
+        place = bisect_right(starts, at) - 1
+        return prices[place] if place >= 0 else None
 
 
 def _kinds() -> set[str]:
@@ -135,13 +134,15 @@ def _names(model: str) -> Iterator[str]:
         yield dated[1]
 
 
-def _by_name(rows: Sequence[Row]) -> dict[tuple[str, str], Dated]:
-    table: dict[tuple[str, str], Dated] = {}
+def _by_name(rows: Sequence[Row]) -> dict[str, Lanes]:
+    found: dict[str, dict[str, list[Row]]] = {}
     for row in sorted(rows, key=_start):
-        starts, prices = table.setdefault((row.model, row.lane), ([], []))
-        starts.append(_start(row))
-        prices.append(price_of(row))
-    return table
+        found.setdefault(row.model, {}).setdefault(row.lane, []).append(row)
+    return {model: {lane: _dated(rows) for lane, rows in lanes.items()} for model, lanes in found.items()}
+
+
+def _dated(rows: Sequence[Row]) -> Dated:
+    return [_start(row) for row in rows], [price_of(row) for row in rows]
 
 
 def _start(row: Row) -> float:

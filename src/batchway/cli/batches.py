@@ -12,11 +12,12 @@ from typing import Any
 
 import click
 
-from batchway.cli.follow import ENDED, amount, conclude, follow, outcome
+from batchway.cli.follow import amount, conclude, follow, outcome
 from batchway.cli.options import json_option, metadata_option, pairs, watch_command_of, with_client
 from batchway.cli.screen import dollars, duration, emit, figures, note, table
 from batchway.sdk.client import Client
 from batchway.sdk.objects import Batch
+from batchway.sdk.run import ENDED
 
 STATUSES = ("validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled")
 
@@ -56,8 +57,9 @@ def results_command(client: Client, *, batch_id: str, output: str | None, as_jso
     if output is not None:
         count = 0
         with Path(output).open("w", encoding="utf-8") as file:
-            for count, line in enumerate(found, 1):
+            for line in found:
                 file.write(line + "\n")
+                count += 1
         if as_json:
             emit({"batch_id": batch_id, "lines": count, "output": output})
         else:

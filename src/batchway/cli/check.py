@@ -10,13 +10,14 @@ import click
 import msgspec
 
 from batchway.cli.failures import Exit
-from batchway.cli.inputs import prepared
+from batchway.cli.inputs import lines_of
 from batchway.cli.options import json_option, shape, source_options, window_option, with_client
 from batchway.cli.screen import dollars, emit, figures, note, size, table
 from batchway.core.linecheck import Findings, LineCheck
 from batchway.core.linefaults import waivable
 from batchway.sdk.client import Client
 from batchway.sdk.errors import APIError
+from batchway.sdk.lines import prepared
 from batchway.sdk.objects import BatchEstimate
 from batchway.wire.errors import LineFault
 
@@ -44,13 +45,13 @@ def estimate_command(
             asked["endpoint"] = wanted.endpoint
         _show_estimate(client.estimate_batch(input_file_id=source, **asked), as_json=as_json)
         return 0
-    with prepared(source, wanted) as ready, ready.path.open("rb") as lines:
-        stored = client.create_file(file=(ready.filename, lines), purpose="batch")
-        try:
-            found = client.estimate_batch(input_file_id=stored.id, endpoint=ready.endpoint, **asked)
-        finally:
-            with suppress(APIError):  # it is the estimate, or its refusal, that the user asked for
-                client.file_delete(file_id=stored.id)
+    lines = prepared(lines_of(source, wanted), wanted.model, wanted.endpoint)
+    stored = client.create_file(file=lines.source, purpose="batch")
+    try:
+        found = client.estimate_batch(input_file_id=stored.id, endpoint=lines.endpoint, **asked)
+    finally:
+        with suppress(APIError):  # it is the estimate, or its refusal, that the user asked for
+            client.file_delete(file_id=stored.id)
     _show_estimate(found, as_json=as_json)
     return 0
 
@@ -85,8 +86,8 @@ def _show_estimate(found: BatchEstimate, *, as_json: bool) -> None:
 def validate_command(path: Path, model: str | None, *, as_json: bool) -> int:
     """Find every fault of a file, without a gateway.
 
-    FILE holds request lines (JSONL). Each fault is printed with its line; the exit code is 1 when there are any. Whether
-    a model is served, and a provider's own limits, only a gateway can tell.
+    FILE holds request lines (JSONL). Each fault is printed with its line; the exit code is 1 when there are any.
+    Whether a model is served, and a provider's own limits, only a gateway can tell.
     """
     check = LineCheck()
     with path.open("rb") as file:

@@ -15,7 +15,7 @@ from batchway.cli.options import json_option
 def demo_command(lines: int, *, keep: bool, as_json: bool) -> int:
     """Run a real batch on a small model, here and now.
 
-    No key and no network are needed. The model is served in this process, the gateway runs beside it, and is killed once
-    in the middle to show that nothing is lost.
+    No key and no network are needed. The model is served in this process, the gateway runs beside it, and is killed
+    once in the middle to show that nothing is lost.
     """
     return run_demo(keep=keep, as_json=as_json, lines=lines)

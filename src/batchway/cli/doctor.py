@@ -13,9 +13,8 @@ from rich.markup import escape
 from batchway.cli import checkup
 from batchway.cli.checkup import Finding
 from batchway.cli.failures import Exit
-from batchway.cli.options import json_option
+from batchway.cli.options import config_option, json_option, nearby
 from batchway.cli.screen import emit, figures
-from batchway.cli.serve import config_option, nearby
 from batchway.core.errors import ConfigError
 from batchway.settings import load
 

@@ -58,27 +58,31 @@ class Told:
 
 def tell(error: Exception) -> Told | None:
     """The failure in words; None for one that nobody foresaw, whose traceback is wanted."""
+    told: Told | None = None
     match error:
         case CommandError():
-            return _told(error.exit_code, str(error), error.code)
-        case click.UsageError():
-            command = error.ctx.command_path if error.ctx else "batchway"
-            return _told(Exit.WRONG_USE, error.format_message(), "wrong_use", f"See '{command} --help'.")
-        case click.ClickException():
-            return _told(Exit.WRONG_USE, error.format_message(), "wrong_use")
+            told = _told(error.exit_code, str(error), error.code)
         case click.Abort():  # what click makes of Ctrl-C
-            return _told(Exit.INTERRUPTED, "Interrupted.", "interrupted")
+            told = _told(Exit.INTERRUPTED, "Interrupted.", "interrupted")
+        case click.ClickException():
+            told = _told(Exit.WRONG_USE, error.format_message(), "wrong_use", _hint(error))
         case ConfigError():
-            return _told(Exit.WRONG_USE, str(error), "invalid_config")
+            told = _told(Exit.WRONG_USE, str(error), "invalid_config")
         case APIError():
-            return _refused(error)
+            told = _refused(error)
         case BatchwayError():
-            return _told(Exit.REFUSED, str(error), "refused")
+            told = _told(Exit.REFUSED, str(error), "refused")
         case OSError() if error.strerror:
             where = f"{error.filename}: " if error.filename is not None else ""
-            return _told(Exit.WRONG_USE, f"{where}{error.strerror}", "file_error")
+            told = _told(Exit.WRONG_USE, f"{where}{error.strerror}", "file_error")
         case _:
-            return None
+            pass
+    return told
+
+
+def _hint(error: click.ClickException) -> str:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"See '{context.command_path if context else 'batchway'} --help'."
 
 
 def _told(exit_code: Exit, message: str, code: str, hint: str = "") -> Told:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -100,9 +101,7 @@ def download_file(client: Client, *, file_id: str, output: str | None, as_json: 
         raise click.UsageError("--json needs --output: stdout holds either the content or the summary.")
     with client.file_content(file_id=file_id) as content:
         if output is None:
-            stdout = click.get_binary_stream("stdout")
-            for piece in content.iter_bytes():
-                stdout.write(piece)
+            sys.stdout.buffer.writelines(content.iter_bytes())
             return 0
         content.write_to_file(output)
     if as_json:

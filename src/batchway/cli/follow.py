@@ -16,12 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from batchway.cli.failures import CommandError, Exit
 from batchway.cli.screen import dollars, note
 from batchway.sdk.client import Client
-from batchway.sdk.errors import APIConnectionError, InternalServerError, RateLimitError
 from batchway.sdk.objects import Batch
+from batchway.sdk.run import ENDED
 
-ENDED = frozenset({"completed", "failed", "expired", "cancelled"})
 SHORTEST, LONGEST = 0.25, 3.0  # seconds between two looks; they grow from one to the other
-PATIENCE = 120.0  # seconds for which a gateway may be away
+PATIENT = 10  # retries of a look: a gateway that restarts takes its time
 
 Report = Callable[[Batch], None]
 
@@ -38,18 +37,12 @@ def follow(client: Client, batch: Batch, hint: str, *, quiet: bool) -> Batch:
 
 
 def _wait(client: Client, batch: Batch, report: Report) -> Batch:
-    pause, heard = SHORTEST, time.monotonic()
+    pause = SHORTEST
     report(batch)
     while batch.status not in ENDED:
         time.sleep(pause)
         pause = min(pause * 1.2, LONGEST)
-        try:
-            batch = client.retrieve_batch(batch_id=batch.id)
-        except (APIConnectionError, InternalServerError, RateLimitError):
-            if time.monotonic() - heard > PATIENCE:
-                raise
-            continue
-        heard = time.monotonic()
+        batch = client.retrieve_batch(batch.id, max_retries=PATIENT)
         report(batch)
     return batch
 

@@ -1,7 +1,7 @@
 """What `run`, `submit` and `estimate` send: JSONL as it is, or each row of a CSV or Parquet file as one request line.
 
-A row's custom_id is `row-<n>`, counted from 1, so that answers find their rows again. Files are read and written row by
-row: memory does not grow with the file.
+A row's custom_id is `row-<n>`, counted from 1, so that answers find their rows again. Files are read row by row: memory
+does not grow with the file.
 """
 
 from __future__ import annotations
@@ -9,23 +9,19 @@ from __future__ import annotations
 import csv
 import difflib
 import io
-import json
-import shutil
 import string
 import sys
-import tempfile
-from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, Literal, cast
 
 from batchway.cli.failures import CommandError
+from batchway.sdk.lines import CHAT, COMPLETIONS, RESPONSES, Lines
 
 Format = Literal["jsonl", "csv", "parquet"]
 SUFFIXES: dict[str, Format] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
-CHAT = "/v1/chat/completions"
 PARQUET_ROWS = 1_000  # read at a time
 LONGEST_CELL = 1 << 27  # characters: the csv module's own limit is a guard of 131,072
 
@@ -41,15 +37,6 @@ class Shape:
     body: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
-@dataclass(frozen=True)
-class Ready:
-    """A file of request lines: where it stands, the name it is uploaded by, and the endpoint of its lines."""
-
-    path: Path
-    filename: str
-    endpoint: str
-
-
 def format_of(path: Path) -> Format:
     """The format that a file's suffix stands for; wrong use for any other suffix."""
     found = SUFFIXES.get(path.suffix.lower())
@@ -58,34 +45,25 @@ def format_of(path: Path) -> Format:
     return found
 
 
-@contextmanager
-def prepared(given: str, shape: Shape) -> Generator[Ready]:
-    """The request lines of `given` (`-` is JSONL on stdin) as a file that is there while the block runs."""
-    path = Path(given)
-    if given != "-" and format_of(path) == "jsonl":
-        _refuse_row_options(shape)
-        yield Ready(path, path.name, shape.endpoint or _first_url(path))
-        return
-    with tempfile.TemporaryDirectory(prefix="batchway-") as folder:
-        made = Path(folder) / "input.jsonl"
-        if given == "-":
-            _refuse_row_options(shape)
-            with made.open("wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file)
-            yield Ready(made, "stdin.jsonl", shape.endpoint or _first_url(made))
-            return
-        endpoint = shape.endpoint or CHAT
-        with made.open("w", encoding="utf-8") as file:
-            for line in request_lines(path, shape, endpoint):
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        yield Ready(made, f"{path.stem}.jsonl", endpoint)
+def is_table(given: str) -> bool:
+    """Whether IN is a table of rows, not a file of request lines."""
+    return given != "-" and format_of(Path(given)) != "jsonl"
 
 
-def request_lines(path: Path, shape: Shape, endpoint: str) -> Iterator[dict[str, Any]]:
-    """One request line for each row."""
+def lines_of(given: str, shape: Shape) -> Lines:
+    """What the SDK takes for IN: the file itself, stdin for `-`, or a request line for each row of a table."""
+    if is_table(given):
+        return _request_lines(Path(given), shape)
+    for name in ("prompt", "system", "body"):
+        if getattr(shape, name):
+            raise CommandError(f"--{name} is for rows of CSV or Parquet; JSONL lines hold whole requests.")
+    return sys.stdin.buffer if given == "-" else Path(given)
+
+
+def _request_lines(path: Path, shape: Shape) -> Iterator[dict[str, Any]]:
     if shape.prompt is None or not shape.model:
         raise CommandError(f"{path}: rows need --prompt 'Classify: {{column}}' and --model.")
-    template = Template(shape.prompt, columns(path))
+    template, endpoint = Template(shape.prompt, columns(path)), shape.endpoint or CHAT
     for number, row in enumerate(rows(path), 1):
         body = {"model": shape.model, **_content(endpoint, template.fill(row), shape.system), **shape.body}
         yield {"custom_id": row_id(number), "method": "POST", "url": endpoint, "body": body}
@@ -100,11 +78,11 @@ def _content(endpoint: str, text: str, system: str | None) -> dict[str, Any]:
     if endpoint == CHAT:
         before = [{"role": "system", "content": system}] if system else []
         return {"messages": [*before, {"role": "user", "content": text}]}
-    if endpoint == "/v1/responses":
+    if endpoint == RESPONSES:
         return {"input": text} | ({"instructions": system} if system else {})
     if system:
         raise CommandError(f"--system has no place in requests to {endpoint}.")
-    return {"prompt": text} if endpoint == "/v1/completions" else {"input": text}
+    return {"prompt": text} if endpoint == COMPLETIONS else {"input": text}
 
 
 class Template:
@@ -180,24 +158,3 @@ def parquet() -> Any:
         return import_module("pyarrow.parquet")
     except ImportError:
         raise CommandError("Parquet files need pyarrow: pip install 'batchway[parquet]'.") from None
-
-
-def _refuse_row_options(shape: Shape) -> None:
-    for name in ("prompt", "system", "body"):
-        if getattr(shape, name):
-            raise CommandError(f"--{name} is for rows of CSV or Parquet; JSONL lines hold whole requests.")
-
-
-def _first_url(path: Path) -> str:
-    """The endpoint that the first line names; when it names none, the gateway will say what is wrong with it."""
-    with path.open("rb") as file:
-        return _url(file) or CHAT
-
-
-def _url(file: BinaryIO) -> str | None:
-    try:
-        line: object = json.loads(file.readline(64 << 20))
-    except ValueError:
-        return None
-    url = cast("dict[str, Any]", line).get("url") if isinstance(line, dict) else None
-    return url if isinstance(url, str) else None

@@ -100,14 +100,19 @@ def _group() -> Commands:
     stand_ins = {name: click.Command(name, help=entry.help) for name, entry in COMMANDS.items()}
     text = "The batch gateway for LLMs: one OpenAI-compatible Files and Batches API in front of every provider."
     settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-    return Commands("batchway", commands=stand_ins, help=text, context_settings=settings, no_args_is_help=False)
+    shown = click.Option(["--version"], is_flag=True, expose_value=False, callback=_version, help="Show the version.")
+    return Commands("batchway", commands=stand_ins, help=text, context_settings=settings, params=[shown])
+
+
+def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's signature
+    if wanted:
+        print(f"batchway {__version__}")
+        context.exit()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; the exit code (see `failures.py`)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments == ["--version"]:
-        arguments = ["version"]
     try:
         answer: Any = _group().main(arguments or ["--help"], prog_name="batchway", standalone_mode=False)
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Options that many commands share: `--json`, and where the gateway is.
+"""Options that many commands share: `--json`, where the gateway is, what is sent to it.
 
 A command decorated with `with_client` gets an open `Client` as its first argument. Without `--base-url` (or
 BATCHWAY_BASE_URL) that is the gateway inside this process.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
@@ -26,6 +27,20 @@ metadata_option = click.option(
 window_option = click.option(
     "--window", default="24h", show_default=True, metavar="TIME", help="When it must have ended: <n>m, <n>h or <n>d."
 )
+config_option = click.option(
+    "--config",
+    envvar="BATCHWAY_CONFIG",
+    show_envvar=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="The settings; without it ./batchway.yaml, where there is one.",
+)
+
+
+def nearby() -> Path | None:
+    """The settings of the present folder, where there are any."""
+    path = Path("batchway.yaml")
+    return path if path.is_file() else None
 
 
 def with_client(function: Callable[..., int]) -> Callable[..., int]:

@@ -1,7 +1,7 @@
-"""What `run` writes: the gateway's lines as JSONL, or CSV or Parquet with the input's columns and the answers beside them.
+"""What `run` writes: the gateway's lines as JSONL, or the input's columns and the answers as CSV or Parquet.
 
-The gateway's output and error files are each in input order, so reading the two beside the input gives every line its
-place with one line of each in memory. A file is written beside its place and moved there when it is whole.
+Results are written as they come, so memory does not grow with the file; a file is written beside its place and moved
+there when it is whole.
 """
 
 from __future__ import annotations
@@ -15,33 +15,14 @@ from contextlib import contextmanager
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO, cast
-
-import msgspec
+from typing import Any, TextIO
 
 from batchway.cli import inputs
-from batchway.cli.failures import CommandError, Exit
-from batchway.sdk.client import Client
-from batchway.sdk.objects import Batch
+from batchway.cli.failures import CommandError
+from batchway.sdk.lines import EMBEDDINGS
 from batchway.sdk.results import Result
 
 ROWS = 1_000  # written to Parquet at a time
-
-
-class Named(msgspec.Struct, gc=False):
-    """A line's custom_id; the rest is skipped."""
-
-    custom_id: str
-
-
-class Answer(NamedTuple):
-    """One output or error line, undecoded."""
-
-    custom_id: str
-    line: str
-
-
-_named = msgspec.json.Decoder(Named)
 
 
 def check(output: str | None) -> None:
@@ -55,25 +36,22 @@ def check(output: str | None) -> None:
         raise CommandError(f"{path}: the folder {path.parent} is not there, or cannot be written to.")
 
 
-def write(client: Client, batch: Batch, source: Path, output: str | None) -> None:
-    """Writes every line of an ended batch in input order; `source` is the file the user gave, or its JSONL."""
-    tabular = inputs.format_of(source) != "jsonl"
-    ids = map(inputs.row_id, range(1, sys.maxsize)) if tabular else ids_of(source)
+def write(results: Iterable[Result], endpoint: str, source: str, output: str | None) -> None:
+    """Writes the results, which come in input order; `source` is IN as the user gave it."""
     if output is None:
-        sys.stdout.writelines(answer.line + "\n" for answer in in_order(client, batch, ids, endless=tabular))
+        sys.stdout.writelines(result.to_json() + "\n" for result in results)
         return
     path = Path(output)
-    answers = in_order(client, batch, ids, endless=tabular)
     with _beside(path) as partial:
         match inputs.format_of(path):
             case "jsonl":
                 with partial.open("w", encoding="utf-8") as file:
-                    file.writelines(answer.line + "\n" for answer in answers)
+                    file.writelines(result.to_json() + "\n" for result in results)
             case "csv":
                 with partial.open("w", encoding="utf-8", newline="") as file:
-                    _write_csv(file, Joined(source, batch.endpoint), answers)
+                    _write_csv(file, Joined(source, endpoint), results)
             case "parquet":
-                _write_parquet(partial, Joined(source, batch.endpoint), answers)
+                _write_parquet(partial, Joined(source, endpoint), results)
 
 
 @contextmanager
@@ -86,65 +64,33 @@ def _beside(path: Path) -> Generator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def ids_of(source: Path) -> Iterator[str]:
-    """The custom_ids of a JSONL input, in order."""
-    with source.open("rb") as file:
-        for line in file:
-            if not line.isspace():
-                yield _named.decode(line).custom_id
-
-
-def in_order(client: Client, batch: Batch, ids: Iterable[str], *, endless: bool = False) -> Iterator[Answer]:
-    """The lines of both files by the order of `ids`; with `endless`, ids behind the last line are not missed."""
-    streams = [_lines(client, batch.output_file_id), _lines(client, batch.error_file_id)]
-    heads = [next(stream, None) for stream in streams]
-    for custom_id in ids:
-        place = next((place for place, head in enumerate(heads) if head and head.custom_id == custom_id), None)
-        if place is None:
-            if endless or not any(heads):
-                break
-            raise CommandError(f"{batch.id}: the answer of '{custom_id}' is not at its place.", Exit.REFUSED)
-        yield cast("Answer", heads[place])
-        heads[place] = next(streams[place], None)
-    if any(heads):
-        raise CommandError(f"{batch.id}: it holds answers that are not of this input.", Exit.REFUSED)
-
-
-def _lines(client: Client, file_id: str | None) -> Iterator[Answer]:
-    if file_id is None:
-        return
-    with client.file_content(file_id=file_id) as content:
-        for line in content.iter_lines():
-            yield Answer(_named.decode(line).custom_id, line)
-
-
 class Joined:
-    """The rows of the input with the columns of the answers; a column that the input has already gets a prefix."""
+    """The columns of the input with those of the answers; a column that the input has already gets a prefix."""
 
-    def __init__(self, source: Path, endpoint: str) -> None:
-        self._source = source
-        self._tabular = inputs.format_of(source) != "jsonl"
-        self.given = inputs.columns(source) if self._tabular else ["custom_id"]
-        self.embeds = endpoint == "/v1/embeddings"
+    def __init__(self, source: str, endpoint: str) -> None:
+        self._table = Path(source) if inputs.is_table(source) else None
+        self.given = inputs.columns(self._table) if self._table else ["custom_id"]
+        self.embeds = endpoint == EMBEDDINGS
         wanted = ("embedding" if self.embeds else "answer", "error", "input_tokens", "output_tokens", "cost")
         self.added = [f"batchway_{name}" if name in self.given else name for name in wanted]
 
     def parquet_schema(self) -> Any:
         """The input's own schema; None when it is no Parquet file."""
-        if inputs.format_of(self._source) != "parquet":
+        if self._table is None or inputs.format_of(self._table) != "parquet":
             return None
-        return inputs.parquet().read_schema(self._source)
+        return inputs.parquet().read_schema(self._table)
 
-    def rows(self, answers: Iterator[Answer]) -> Iterator[dict[str, Any]]:
-        """One joined row for each answer."""
-        if not self._tabular:
-            yield from ({"custom_id": answer.custom_id} | self._cells(answer) for answer in answers)
+    def rows(self, results: Iterable[Result]) -> Iterator[dict[str, Any]]:
+        """One joined row for each result."""
+        if self._table is None:
+            yield from ({"custom_id": result.custom_id} | self._cells(result) for result in results)
             return
-        for row, answer in zip(inputs.rows(self._source), answers, strict=True):
-            yield row | self._cells(answer)
+        for number, (row, result) in enumerate(zip(inputs.rows(self._table), results, strict=True), 1):
+            if result.custom_id != inputs.row_id(number):
+                raise CommandError(f"{self._table}: it was changed while the batch ran.")
+            yield row | self._cells(result)
 
-    def _cells(self, answer: Answer) -> dict[str, Any]:
-        result = Result(msgspec.json.decode(answer.line))
+    def _cells(self, result: Result) -> dict[str, Any]:
         usage = result.usage.to_dict() if result.usage else {}
         values = (
             result.embedding if self.embeds else result.text,
@@ -156,16 +102,16 @@ class Joined:
         return dict(zip(self.added, values, strict=True))
 
 
-def _write_csv(file: TextIO, joined: Joined, answers: Iterator[Answer]) -> None:
+def _write_csv(file: TextIO, joined: Joined, results: Iterable[Result]) -> None:
     writer = csv.DictWriter(file, [*joined.given, *joined.added])
     writer.writeheader()
-    for row in joined.rows(answers):
+    for row in joined.rows(results):
         if joined.embeds:
             row[joined.added[0]] = json.dumps(row[joined.added[0]])
         writer.writerow(row)
 
 
-def _write_parquet(path: Path, joined: Joined, answers: Iterator[Answer]) -> None:
+def _write_parquet(path: Path, joined: Joined, results: Iterable[Result]) -> None:
     parquet = inputs.parquet()
     arrow = import_module("pyarrow")
     first = arrow.list_(arrow.float32()) if joined.embeds else arrow.string()
@@ -173,7 +119,7 @@ def _write_parquet(path: Path, joined: Joined, answers: Iterator[Answer]) -> Non
     schema = joined.parquet_schema() or arrow.schema([(name, arrow.string()) for name in joined.given])
     for name, kind in zip(joined.added, types, strict=True):
         schema = schema.append(arrow.field(name, kind))
-    rows = joined.rows(answers)
+    rows = joined.rows(results)
     with parquet.ParquetWriter(path, schema) as writer:
         while window := list(islice(rows, ROWS)):
             writer.write_batch(arrow.RecordBatch.from_pylist(window, schema=schema))

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import click
 
 from batchway.cli import outputs
 from batchway.cli.follow import conclude, follow, outcome
-from batchway.cli.inputs import Ready, Shape, prepared
+from batchway.cli.inputs import lines_of
 from batchway.cli.options import batch_options, json_option, pairs, shape, source_options, watch_command_of, with_client
 from batchway.cli.screen import emit
 from batchway.sdk.client import Client
-from batchway.sdk.errors import APIError, APIStatusError
-from batchway.sdk.objects import Batch
+from batchway.sdk.run import Run
 
 
 @click.command("run")
@@ -36,12 +33,10 @@ def run_command(client: Client, *, source: str, output: str | None, as_json: boo
     if as_json and output is None:
         raise click.UsageError("--json needs --output: stdout holds either the answers or the summary.")
     outputs.check(output)
-    wanted = shape(given)
-    with prepared(source, wanted) as ready:
-        batch = create(client, ready, wanted, **given)
-        batch = follow(client, batch, watch_command_of(batch.id), quiet=as_json)
-        if batch.status != "failed":
-            outputs.write(client, batch, ready.path if source == "-" else Path(source), output)
+    job = submit(client, source, **given)
+    batch = follow(client, job.batch, watch_command_of(job.batch_id), quiet=as_json)
+    if batch.status != "failed":
+        outputs.write(job, batch.endpoint, source, output)
     if as_json:
         emit({**batch.to_dict(), "output": output})
     else:
@@ -59,9 +54,7 @@ def submit_command(client: Client, *, source: str, as_json: bool, **given: Any) 
 
     The options are those of `batchway run`; `batchway watch ID` follows the batch.
     """
-    wanted = shape(given)
-    with prepared(source, wanted) as ready:
-        batch = create(client, ready, wanted, **given)
+    batch = submit(client, source, **given).batch
     if as_json:
         emit(batch.to_dict())
     else:
@@ -69,23 +62,16 @@ def submit_command(client: Client, *, source: str, as_json: bool, **given: Any) 
     return 0
 
 
-def create(
-    client: Client, ready: Ready, wanted: Shape, *, window: str, metadata: tuple[str, ...], provider: str | None
-) -> Batch:
-    """Uploads the lines and makes the batch of them; an upload that no batch was made of is deleted again."""
-    tags = pairs(metadata)
-    with ready.path.open("rb") as lines:
-        uploaded = client.create_file(file=(ready.filename, lines), purpose="batch")
-    try:
-        return client.create_batch(
-            input_file_id=uploaded.id,
-            endpoint=ready.endpoint,
-            completion_window=window,
-            metadata=tags or None,
-            model=wanted.model,
-            custom_llm_provider=provider,
-        )
-    except APIStatusError:
-        with suppress(APIError):  # the refusal is what the user must hear of
-            client.file_delete(file_id=uploaded.id)
-        raise
+def submit(
+    client: Client, source: str, *, window: str, metadata: tuple[str, ...], provider: str | None, **rest: Any
+) -> Run:
+    """Uploads the lines and makes the batch of them."""
+    wanted = shape(rest)
+    return client.run(
+        lines_of(source, wanted),
+        model=wanted.model,
+        endpoint=wanted.endpoint,
+        completion_window=window,
+        metadata=pairs(metadata) or None,
+        custom_llm_provider=provider,
+    )

@@ -5,9 +5,9 @@ line is followed by one that is already loaded, and a more urgent chunk waits be
 another. `nudge` says that something was planned, or that a run has sent its last line; the tick is only a
 safety net.
 
-A chunk counts as queued once the engine has it. Should its run end without the chunk (a crash at the wrong moment), it
-is ensured again after `Tuning.overdue`, and at once when this process starts to lead; for a run that waits or runs
-that changes nothing.
+A chunk is noted as queued and then given to the engine. Should the engine not get it, or its run end without the chunk (a
+crash at the wrong moment), it is ensured again after `Tuning.overdue`, and at once when this process starts to lead or a
+round failed; for a run that waits or runs that changes nothing.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ class Dispatcher:
                 try:
                     await self._round()
                 except Exception:  # the database or the engine is away: the rows are safe, and the tick comes back
+                    self._next_overdue = float("-inf")  # some may be noted as queued that the engine never got
                     log.exception("executor: a round of the dispatcher failed")
                 with suppress(TimeoutError):
                     async with asyncio.timeout(self._tuning.tick):
@@ -114,14 +115,15 @@ class Dispatcher:
     async def _top_up(self, now: float) -> None:
         moved = await self._db.read(_choose, self._accounts(), self._members, now, self._tuning.chunk_lines)
         if now >= self._next_overdue:
-            # The first time: whatever is queued, for our predecessor may have died between the row and the engine.
+            # The first time: whatever is queued, for our predecessor may have died between the note and the engine.
             before = now - self._tuning.overdue if self._next_overdue > 0 else now
             moved += await self._db.read(chunks.overdue, before, MOST_CHUNKS)
             self._next_overdue = now + self._tuning.overdue / 6
+        if moved:
+            # Noted first: a run that fails at once takes the note back, and must not have it written after that.
+            await self._db.write(chunks.queued, moved, now)
         for chunk_id in moved:
             await self._engine.ensure(QUEUE, chunk_id)
-        if moved:
-            await self._db.write(chunks.queued, moved, now)
 
 
 def _renew(tx: Connection, holder: str, now: float, seconds: float) -> int:

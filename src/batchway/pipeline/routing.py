@@ -26,7 +26,7 @@ class Plan(msgspec.Struct):
 async def plan_routes(trip: Trip, models: Stats, want: Want, override: str | None) -> Plan:
     """Asks the accounts once for each distinct model; `override` sends every line to one model."""
     plan = Plan({}, {})
-    for name in [override] if override else list(models):
+    for name in [override] if override else filter(None, models):  # "" stands for lines without a model
         try:
             route = await trip.accounts.route(name, want)
         except NoRoute as problem:

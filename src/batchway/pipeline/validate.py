@@ -13,6 +13,7 @@ from sqlalchemy import Connection, RowMapping
 
 from batchway.billing.estimate import estimate, high_amount
 from batchway.core.errors import NotFound
+from batchway.core.linefaults import waivable
 from batchway.core.states import BatchState
 from batchway.core.textlines import lines
 from batchway.db import batches, files, holds
@@ -25,7 +26,6 @@ from batchway.wire.lines import body_head, input_line
 
 MAX_FAULTS = 10_000
 MAX_LINE_BYTES = 64 << 20
-MODEL_REQUIRED = ("invalid_request", "body.model")  # the fault that a batch with its own model waives
 
 
 async def validate(trip: Trip, batch_id: str) -> None:
@@ -40,7 +40,7 @@ async def validate(trip: Trip, batch_id: str) -> None:
         return
     faults = await trip.db.read(files.faults, file["id"])
     if batch["model"]:
-        faults = [fault for fault in faults if (fault.code, fault.param) != MODEL_REQUIRED]
+        faults = [fault for fault in faults if not waivable(fault)]
     models: Stats = file["models"] or {}
     urls: dict[str, int] = file["urls"] or {}
     plan = await plan_routes(trip, models, want_of(batch), batch["model"])

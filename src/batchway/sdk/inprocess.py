@@ -113,14 +113,16 @@ class _Exchange:
         self._task: asyncio.Task[None] | None = None
         self._status = 0
         self._headers: dict[str, str] = {}
-        self._failure: Exception | None = None
+        self._unreadable: Exception | None = None  # what the caller's own file failed with
         self._whole = False
 
     async def begin(self) -> tuple[int, Mapping[str, str]]:
         self._task = asyncio.create_task(self._run())
         await self._begun.wait()
-        if self._failure is not None:
-            raise self._failure
+        if self._unreadable is not None:
+            raise self._unreadable
+        if not self._status:
+            raise APIConnectionError("The gateway of this process gave no answer: see its log.")
         return self._status, self._headers
 
     async def read(self) -> bytes:
@@ -129,7 +131,7 @@ class _Exchange:
             return piece
         self._answer.put_nowait(None)  # whoever reads on meets the end again
         if not self._whole:
-            raise self._failure or APIConnectionError("The answer broke off: see the log of this process.")
+            raise APIConnectionError("The answer broke off: see the log of this process.")
         return b""
 
     def leave(self) -> None:
@@ -140,13 +142,10 @@ class _Exchange:
     async def _run(self) -> None:
         try:
             await self._app(self._scope, self._receive, self._send)
-        except Exception as error:
-            if self._failure is None:
-                log.error("the gateway failed to answer %s", self._scope["path"], exc_info=error)
-                self._failure = APIConnectionError("The gateway of this process failed: see its log.")
+        except Exception:
+            if self._unreadable is None:
+                log.exception("the gateway failed to answer %s", self._scope["path"])
         finally:
-            if not self._begun.is_set() and self._failure is None:
-                self._failure = APIConnectionError("The gateway of this process gave no answer.")
             self._begun.set()
             if not self._left.is_set():
                 await self._answer.put(None)
@@ -157,8 +156,8 @@ class _Exchange:
             return {"type": "http.disconnect"}
         try:
             piece = await asyncio.to_thread(next, self._pieces, None)
-        except Exception as error:  # the caller's own file failed: that is what the caller shall see
-            self._failure = error
+        except Exception as error:
+            self._unreadable = error
             raise
         if piece is None:
             self._pieces = None

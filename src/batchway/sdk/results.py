@@ -69,7 +69,8 @@ class Result:
             return None
         if choices := body.get("choices"):
             first = cast("dict[str, Any]", choices[0])
-            found: Any = (first.get("message") or {}).get("content", first.get("text"))
+            message = cast("dict[str, Any]", first.get("message") or first)
+            found = message.get("content", message.get("text"))
             return found if isinstance(found, str) else None
         return _output_text(body)
 

@@ -120,7 +120,14 @@ def _secret(headers: dict[bytes, bytes]) -> bytes:
 def _refuse_foreign_pages(headers: dict[bytes, bytes]) -> None:
     host = headers.get(b"host", b"").decode("latin-1")
     origin = headers.get(b"origin")
-    if urlsplit(f"//{host}").hostname not in LOOPBACK:
+    if _hostname(host) not in LOOPBACK:
         raise Forbidden("Without auth, this gateway answers to loopback names only.", code="forbidden_host")
-    if origin is not None and urlsplit(origin.decode("latin-1")).netloc != host:
+    if origin is not None and origin.decode("latin-1").lower() != f"http://{host}".lower():
         raise Forbidden("Without auth, this gateway does not answer to other web pages.", code="forbidden_origin")
+
+
+def _hostname(host: str) -> str | None:
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None

@@ -7,7 +7,7 @@ submit can neither be lost nor happen twice. Every account with an endpoint is e
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from sqlalchemy import Connection
@@ -34,9 +34,9 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     base_url: str
     api_key: str | None = None
     headers: dict[str, str] = {}
-    concurrency: int = 16
+    concurrency: Annotated[int, msgspec.Meta(ge=1)] = 16
     models: list[str] = []
-    timeout: float = 600.0
+    timeout: Annotated[float, msgspec.Meta(gt=0)] = 600.0
 
 
 class _Head(msgspec.Struct):
