@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
+# Read as an archive for its price map, never installed; 1.107.x was compromised.
+LITELLM_VERSION := 1.109.1
 VENV := .venv
 BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
@@ -20,7 +22,7 @@ INSTALL := $(UV) pip install --quiet --no-deps --require-hashes --only-binary :a
 EDITABLE := $(UV) pip install --quiet --no-deps --no-build-isolation --editable .
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-slow demo lock docs clean
+.PHONY: help setup check test test-slow demo prices lock docs clean
 
 help:  ## Show these verbs
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## *' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -43,8 +45,13 @@ test-slow: $(VENV)/stamp-dev  ## The soaks and crash loops that `test` leaves ou
 demo: $(VENV)/stamp-demo  ## A real batch through a real small model, killed once on the way
 	$(BIN)/batchway demo
 
+prices: $(VENV)/stamp-dev  ## Make the price tables again from the pinned sources, and show what changed
+	$(PYTHON) -m pip download --quiet --no-deps --only-binary :all: --dest build litellm==$(LITELLM_VERSION)
+	$(BIN)/python scripts/make_prices.py build/litellm-$(LITELLM_VERSION)-*.whl --date $$(date -u +%F)
+	git diff --stat -- src/batchway/billing/tables
+
 lock: $(VENV)/stamp-uv  ## Resolve the locks again (LOCK_ARGS=--upgrade moves everything)
-	$(call COMPILE,requirements-dev.lock,--group dev --extra tiktoken)
+	$(call COMPILE,requirements-dev.lock,--group dev)
 	$(call COMPILE,requirements-demo.lock,--group build --extra demo --constraints requirements-dev.lock)
 	$(call COMPILE,requirements.lock,--constraints requirements-dev.lock)
 

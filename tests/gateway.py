@@ -9,12 +9,15 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +27,9 @@ FINAL = frozenset({"completed", "failed", "expired", "cancelled"})
 MAIN = Path(__file__).parent / "crash" / "gateway_main.py"
 BOUNDARY = "batchway-tests"
 START_SECONDS = 60.0
+
+_choosing = threading.Lock()
+_chosen: set[int] = set()
 
 
 class Away(Exception):
@@ -183,8 +189,15 @@ class Gateway:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return listening.getsockname()[1]
+    """A port below those that the system hands out, so that nobody takes it while the gateway is dead."""
+    with _choosing:
+        while True:
+            port = random.randrange(20_000, 32_000)
+            if port in _chosen:
+                continue
+            _chosen.add(port)
+            with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+                return port
 
 
 def gone(pid: int) -> bool:

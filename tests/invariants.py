@@ -150,7 +150,7 @@ def _counts(remains: Remains, output: list[dict[str, Any]], errors: list[dict[st
 def _money(remains: Remains, output: list[dict[str, Any]], kinds: Mapping[str, str]) -> Iterator[str]:
     answered = _by_job(remains, output)
     entries = Counter(entry["job_id"] for entry in remains.rows["ledger"])
-    if entries != Counter({job_id: 1 for job_id in answered}):
+    if entries != Counter(dict.fromkeys(answered, 1)):
         yield f"ledger entries by job {dict(entries)}, jobs with answered lines {sorted(answered)}"
     jobs = {job["id"]: job for job in remains.rows["jobs"]}
     for entry in remains.rows["ledger"]:

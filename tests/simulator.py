@@ -28,6 +28,7 @@ class Simulator:
         assert self._process.stdout is not None
         self.base_url = self._process.stdout.readline().split()[-1]  # printed once it listens
         self._root = self.base_url.removesuffix("/v1")
+        self._past: frozenset[str] = frozenset()
 
     def close(self) -> None:
         self._process.kill()
@@ -36,11 +37,12 @@ class Simulator:
         self._process.stdout.close()
 
     def batches(self) -> list[dict[str, Any]]:
-        """Every batch it has, also those whose creation it denied."""
-        return self._ask("/_sim/batches")["data"]
+        """Every batch since `forget`, also those whose creation it denied."""
+        return [batch for batch in self._ask("/_sim/batches")["data"] if batch["id"] not in self._past]
 
-    def running(self) -> list[dict[str, Any]]:
-        return [batch for batch in self.batches() if batch["status"] not in FINAL]
+    def forget(self) -> None:
+        """What it has by now belongs to an earlier test."""
+        self._past |= {batch["id"] for batch in self.batches()}
 
     def lines(self) -> dict[str, tuple[int, int]]:
         """Of each line sent alone (by `metadata.batchway_line`): its attempts, and how many of them were billed."""

@@ -108,8 +108,8 @@ def provider_mentions(source: str, providers: set[str]) -> list[tuple[int, str]]
 
 
 def names_providers_lawfully(path: Path) -> bool:
-    """A provider's own folder may name it; a dialect is a form of bodies that only happens to share its name."""
-    folders = [PACKAGE / "dialects", *(PROVIDERS / name for name in provider_names())]
+    """A provider's own folder may name it; a dialect only happens to share its name, and the wire is OpenAI's."""
+    folders = [PACKAGE / "dialects", PACKAGE / "wire", *(PROVIDERS / name for name in provider_names())]
     return any(path.is_relative_to(folder) for folder in folders)
 
 

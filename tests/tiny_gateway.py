@@ -25,7 +25,7 @@ KEY = "sk-tiny"
 
 
 class TinyGateway:
-    """Files and batches of one process. A batch answers one line at every look, the second line of ten with an error."""
+    """Files and batches of one process. A batch goes on at every look; the second line of ten ends with an error."""
 
     def __init__(self) -> None:
         self.files: dict[str, dict[str, Any]] = {}
@@ -167,7 +167,9 @@ class TinyGateway:
         done = self.answers.get(request.path_params["id"])
         if done is None:
             return refusal(404, "No such batch.")
-        return Response(b"".join(done[int(request.query_params.get("after", "0")) :]), media_type="application/x-ndjson")
+        return Response(
+            b"".join(done[int(request.query_params.get("after", "0")) :]), media_type="application/x-ndjson"
+        )
 
     async def cancel(self, request: Request) -> Response:
         batch = self.batches[request.path_params["id"]]
@@ -187,7 +189,9 @@ class TinyGateway:
 
     async def estimate(self, request: Request) -> Response:
         amount = {"low": "0.1", "likely": "0.2", "high": "0.3"}
-        return JSONResponse({"object": "batch.estimate", "lines": 1, "amount_usd": amount, "sent": await request.json()})
+        return JSONResponse(
+            {"object": "batch.estimate", "lines": 1, "amount_usd": amount, "sent": await request.json()}
+        )
 
     async def models(self, request: Request) -> Response:
         return JSONResponse({"object": "list", "data": [{"id": "m", "object": "model", "owned_by": "p"}]})
@@ -273,13 +277,17 @@ def _page(found: list[dict[str, Any]], request: Request) -> Response:
     data = found[start : start + limit]
     last = data[-1]["id"] if data else None
     more = len(found) > start + limit
-    return JSONResponse({"object": "list", "data": data, "has_more": more, "last_id": last, "asked": dict(request.query_params)})
+    return JSONResponse(
+        {"object": "list", "data": data, "has_more": more, "last_id": last, "asked": dict(request.query_params)}
+    )
 
 
 @contextlib.contextmanager
 def serving(app: Any) -> Iterator[str]:
     """The URL of an application on a free port, on a thread of its own."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=0, log_level="critical", lifespan="off", timeout_graceful_shutdown=1
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -22,8 +22,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy.dialects.sqlite  # found by name at run time: the nursery shall have it before it forks
-
 from batchway.app import build
 from batchway.db.engine import Database
 from batchway.engine import Engine

@@ -1,122 +1,174 @@
 """One small batch through a gateway that kills itself at one chosen point of the trip, then ends without it.
 
-The file mixes a model that goes to a provider's own batches, one that is executed, lines that fail at both, and more
-blocks than a job may hold. `Scene` is what a run shares: the forked gateways and a simulator; each run has its own home.
+`Scene` is what the runs of a test share: the forked gateways and a simulator. Each run has a home of its own.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.crash.nursery import Nursery
-from tests.gateway import FINAL, Away, Gateway
+from tests.crash.nursery import Forked, Nursery
+from tests.gateway import FINAL, Away, Gateway, Refused
 from tests.invariants import Remains, read, results_violations, violations
 from tests.simulator import Simulator
 
 KINDS = {"openai": "openai", "local": "openai_compatible"}
-SECONDS = 60.0  # within which a batch that was killed once ends
-BAD = re.compile(r"#\d+$")
+SECONDS = 60.0  # within which a batch ends whose gateway was killed once
+LANES = 2  # scenes side by side: much of a run is waiting
+
+During = Callable[[Gateway, str], bool]
+"""Called with the gateway and the batch's id, again and again until it answers True."""
 
 
-def mixed_lines(count: int, **bodies: Any) -> bytes:
-    """Lines of both lanes by turns; every seventh is refused by whoever gets it. `bodies` is added to each body."""
+def mixed_lines(count: int, *, bad: int = 7, model: str | None = None) -> bytes:
+    """Lines of both lanes by turns; every `bad`th is refused by whoever gets it. `model` is the last line's."""
     lines = []
     for number in range(count):
-        model = ("gpt-4o-mini", "local/llama", "gpt-4.1-mini")[number % 3]
-        body = {"model": model, "messages": [{"role": "user", "content": f"Say {number}."}], **bodies}
-        body["metadata"] = {"simulate": "400"} if number % 7 == 3 else {"batchway_line": f"line-{number}"}
+        named = ("gpt-4o-mini", "local/llama", "gpt-4.1-mini")[number % 3]
+        body: dict[str, Any] = {"model": named, "messages": [{"role": "user", "content": f"Say {number}."}]}
+        body["metadata"] = {"simulate": "400"} if number % bad == 0 else {"batchway_line": f"line-{number}"}
         lines.append({"custom_id": f"line-{number}", "method": "POST", "url": "/v1/chat/completions", "body": body})
+    if model:
+        lines[-1]["body"]["model"] = model
     return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Run:
-    """How one run went."""
+    """How one run went: whether the gateway died on the way, and what does not hold."""
 
     remains: Remains
     died: bool
-    found: list[str] = field(default_factory=list)
+    found: list[str]
 
 
 class Scene:
-    """Runs batches one after the other, each in a home of its own; `close` it."""
+    """Runs batches one after the other."""
 
-    def __init__(self, folder: Path, nursery: Nursery, *, content: bytes, window: str = "24h", **simulator: Any) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, nursery: Nursery, content: bytes, during: During | None, options: Any) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
         self._nursery = nursery
         self._content = content
-        self._window = window
-        self._options = {"speed": 2000, **simulator}
+        self._during = during
+        self._simulator = Simulator(folder / "simulator", **{"speed": 2000, **options})
         self._runs = 0
 
-    def points(self, during: Callable[[Gateway, str], object] | None = None) -> list[str]:
-        """Every point that a run without a death passes, in order."""
-        self.run(None, during)
-        return (self._folder / "run-1" / "points").read_text().splitlines()
+    def close(self) -> None:
+        self._simulator.close()
 
-    def run(self, die: str | None, during: Callable[[Gateway, str], object] | None = None) -> Run:
-        """One batch; `during` is called with the gateway and the batch's id once that is known, until it answers true."""
+    def points(self) -> list[str]:
+        """Every point that a run without a death passes, in order; the run itself must be a good one."""
+        run = self.run(None)
+        assert run.found == []
+        return (self._folder / f"run-{self._runs}" / "points").read_text().splitlines()
+
+    def run(self, die: str | None) -> Run:
+        """One batch, whose gateway kills itself at the point `die`."""
         self._runs += 1
         folder = self._folder / f"run-{self._runs}"
         folder.mkdir()
-        simulator = Simulator(folder / "simulator", **self._options)
-        gateway = Gateway(folder / "home", self._settings(simulator), self._nursery.fork)
-        try:
-            return self._through(folder, gateway, simulator, die, during)
-        finally:
-            gateway.kill()
-            simulator.close()
+        native = {"api_key": "sim", "base_url": self._simulator.base_url}
+        local = {**native, "kind": "openai_compatible", "models": ["llama"], "concurrency": 4}
+        settings = {"poll_seconds": 0.1, "providers": {"openai": native, "local": local}}
+        gateway = Gateway(folder / "home", settings, self._nursery.fork)
+        self._simulator.forget()
 
-    def _settings(self, simulator: Simulator) -> dict[str, Any]:
-        native = {"api_key": "sim", "base_url": simulator.base_url}
-        local = {"kind": "openai_compatible", "base_url": simulator.base_url, "models": ["llama"], "concurrency": 4}
-        return {"poll_seconds": 0.1, "providers": {"openai": native, "local": local}}
-
-    def _through(
-        self,
-        folder: Path,
-        gateway: Gateway,
-        simulator: Simulator,
-        die: str | None,
-        during: Callable[[Gateway, str], object] | None,
-    ) -> Run:
-        def mortal(config: Path, log: Path) -> Any:
+        def mortal(config: Path, log: Path) -> Forked:
             return self._nursery.fork(config, log, points=folder / "points", die=die)
 
-        deaths = 0
-        file_id = batch_id = ""
-        status, disturbed = "", during is None
+        try:
+            gateway.launch(mortal)
+            batch_id, died = self._follow(gateway, str(die))
+            results = gateway.results(batch_id)
+        finally:
+            gateway.kill()
+        remains = read(gateway.database, gateway.home / "storage", batch_id)
+        found = [*violations(remains, [self._simulator], KINDS), *results_violations(remains, results)]
+        return Run(remains, died, found)
+
+    def _follow(self, gateway: Gateway, name: str) -> tuple[str, bool]:
+        """Uploads, creates and waits; starts the gateway again when it died. (Batch id, whether it died.)"""
+        died = False
+        file_id = batch_id = status = ""
+        undisturbed = self._during is not None
         until = time.monotonic() + SECONDS
-        gateway.launch(mortal)
         while status not in FINAL:
-            assert time.monotonic() < until, f"{die}: stuck in {status}\n{gateway.tail()}"
+            assert time.monotonic() < until, f"{name}: stuck in {status!r}\n{gateway.tail()}"
             try:
                 gateway.wait_ready()
                 file_id = file_id or gateway.upload(self._content)
-                batch_id = batch_id or gateway.create(file_id, self._window, idempotency_key="the-batch")
-                disturbed = disturbed or bool(during and during(gateway, batch_id))
+                batch_id = batch_id or gateway.create(file_id, idempotency_key="the-batch")
+                undisturbed = undisturbed and not (self._during and self._during(gateway, batch_id))
                 status = gateway.batch(batch_id)["status"]
             except Away:
                 if gateway.dead:
-                    deaths += 1
-                    gateway.start()
+                    assert not died, f"{name}: it died again\n{gateway.tail()}"
+                    died = True
+                    gateway.launch()
             time.sleep(0.03)  # another process: there is nothing to wait on
-        results = gateway.results(batch_id)
-        if gateway.dead:  # at its very last point
-            deaths += 1
-        gateway.kill()
-        remains = read(gateway.database, gateway.home / "storage", batch_id)
-        found = [*violations(remains, [simulator], KINDS), *results_violations(remains, results)]
-        return Run(remains, deaths > 0, found)
+        if gateway.dead:
+            gateway.start()
+        return batch_id, died
 
 
-def first_of_each(points: list[str]) -> list[str]:
-    """The first time of each kind of point: `before db x #1` of all `before db x #n`."""
-    return [point for point in points if point.endswith(" #1")]
+def first_of_each(points: Iterable[str], times: int = 1) -> list[str]:
+    """The first few times of each kind of point."""
+    return [point for point in points if int(point.rpartition("#")[2]) <= times]
+
+
+def try_all(
+    folder: Path, points: Iterable[str], *, content: bytes, during: During | None = None, **options: Any
+) -> dict[str, Run]:
+    """A run for each point, in lanes side by side."""
+    waiting = iter(list(points))
+    runs: dict[str, Run] = {}
+    with ExitStack() as stack:
+        nursery = Nursery()
+        stack.callback(nursery.close)
+        scenes = [Scene(folder / f"lane-{lane}", nursery, content, during, options) for lane in range(LANES)]
+        for scene in scenes:
+            stack.callback(scene.close)
+
+        def work(scene: Scene) -> None:
+            for point in waiting:
+                runs[point] = scene.run(point)
+
+        lanes = stack.enter_context(ThreadPoolExecutor(LANES))
+        for done in [lanes.submit(work, scene) for scene in scenes]:
+            done.result()
+    return runs
+
+
+def discover(folder: Path, *, content: bytes, during: During | None = None, **options: Any) -> list[str]:
+    """The points of a run without a death."""
+    nursery = Nursery()
+    scene = Scene(folder / "discovery", nursery, content, during, options)
+    try:
+        return scene.points()
+    finally:
+        scene.close()
+        nursery.close()
+
+
+def faults(runs: dict[str, Run]) -> dict[str, list[str]]:
+    """What does not hold, by the point of the death."""
+    return {point: run.found for point, run in runs.items() if run.found}
+
+
+def cancels(gateway: Gateway, batch_id: str) -> bool:
+    """Cancels the batch once it is in progress; True when that is done, or it has ended."""
+    if gateway.batch(batch_id)["status"] == "validating":
+        return False
+    try:
+        gateway.ask("POST", f"/v1/batches/{batch_id}/cancel")
+    except Refused:
+        return gateway.batch(batch_id)["status"] in FINAL
+    return True

@@ -1,4 +1,4 @@
-"""The SDK against a small gateway over real HTTP: every operation in both flavours, and what happens when things go wrong."""
+"""The SDK against a small gateway over real HTTP: every operation in both flavours, and what if things go wrong."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_litellms_documented_example_runs_unchanged(gateway, tmp_path):
 
     file_path = tmp_path / "openai_batch_completions.jsonl"
     file_path.write_bytes(JSONL)
-    with open(file_path, "rb") as opened:
+    with file_path.open("rb") as opened:
         file_obj = await litellm.acreate_file(file=opened, purpose="batch", custom_llm_provider="openai")
     create_batch_response = await litellm.acreate_batch(
         completion_window="24h",
@@ -91,7 +91,9 @@ def test_the_files_in_the_blocking_flavour(gateway, tmp_path):
     path = tmp_path / "in.jsonl"
     path.write_bytes(JSONL)
     with path.open("rb") as opened:
-        file = batchway.create_file(file=opened, purpose="batch", expires_after={"anchor": "created_at", "seconds": 3600})
+        file = batchway.create_file(
+            file=opened, purpose="batch", expires_after={"anchor": "created_at", "seconds": 3600}
+        )
     assert (file.filename, file.bytes, file.object) == ("in.jsonl", len(JSONL), "file")
     assert file.form.to_dict() == {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
     assert file.batchway.models == {"m": 3}
@@ -270,6 +272,17 @@ def test_what_can_be_read_once_is_sent_once(gateway, naps):
     assert not naps
 
 
+@pytest.mark.parametrize("flavour", ["blocking", "suspending"])
+def test_a_file_that_cannot_be_read_raises_its_own_error(gateway, flavour):
+    class Broken(io.BytesIO):
+        def read(self, *_: object) -> bytes:
+            raise OSError("the disk is gone")
+
+    create = batchway.create_file if flavour == "blocking" else lambda file: asyncio.run(batchway.acreate_file(file))
+    with pytest.raises(OSError, match="the disk is gone"):
+        create(Broken(b"x"))
+
+
 def test_a_refused_connection_is_told_as_one(naps):
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
@@ -347,10 +360,7 @@ def test_an_upload_takes_no_memory_for_its_size(gateway, tmp_path, flavour):
     watcher = threading.Thread(target=watch)
     watcher.start()
     with path.open("rb") as opened:
-        if flavour == "blocking":
-            file = batchway.create_file(opened)
-        else:
-            file = asyncio.run(batchway.acreate_file(opened))
+        file = batchway.create_file(opened) if flavour == "blocking" else asyncio.run(batchway.acreate_file(opened))
     done.set()
     watcher.join()
     assert file.bytes == path.stat().st_size
@@ -362,9 +372,8 @@ def test_an_upload_takes_no_memory_for_its_size(gateway, tmp_path, flavour):
 
 def test_a_run_gives_every_line_once_in_input_order(gateway):
     looks: list[str] = []
-    run = batchway.run(
-        [f"prompt {number}" for number in range(25)], model="m", poll=0.001, progress=lambda batch: looks.append(batch.status)
-    )  # fmt: skip
+    prompts = [f"prompt {number}" for number in range(25)]
+    run = batchway.run(prompts, model="m", poll=0.001, progress=lambda batch: looks.append(batch.status))
     results = list(run)
     assert [result.custom_id for result in results] == [f"line-{number}" for number in range(1, 26)]
     assert [result.custom_id for result in results if result.error] == ["line-2", "line-12", "line-22"]
@@ -447,7 +456,9 @@ def test_progress_is_plain_lines_where_nobody_looks(gateway, capsys):
 
 
 def test_every_operation_has_a_twin_and_a_method_with_the_same_signature():
-    operations = [name for name, value in vars(calls).items() if inspect.isfunction(value) and value.__module__ == calls.__name__]
+    operations = [
+        name for name, value in vars(calls).items() if inspect.isfunction(value) and value.__module__ == calls.__name__
+    ]
     for name in (*(name for name in operations if not name.startswith("_")), "run"):
         one, twin = getattr(batchway, name), getattr(batchway, f"a{name}")
         assert inspect.signature(one) == inspect.signature(twin) == inspect.signature(getattr(Client(), name))

@@ -37,6 +37,7 @@ from batchway.storage import LocalStorage
 QUICK = Tuning(
     segment_seconds=0.05,
     tick=0.2,
+    overdue=3.0,
     line=Retry(idempotent=True, attempts=3, base=0.01, cap=0.02),
     chunk=Retry(idempotent=True, attempts=2, base=0.01, cap=0.02),
 )

@@ -19,7 +19,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from random import SystemRandom
 from typing import Literal
@@ -29,6 +28,7 @@ from sqlalchemy import Connection, create_engine, inspect, select, text
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import SQLAlchemyError
 
+from batchway.cli.versions import MISSING, PARTS, installed
 from batchway.core.errors import ConfigError, Fault, ProviderError
 from batchway.db.engine import driver_url
 from batchway.db.migrations import VERSION
@@ -40,7 +40,6 @@ from batchway.settings import Settings
 from batchway.storage import StorageError, open_storage
 
 OLDEST_PYTHON = (3, 11)
-PARTS = ("dbos", "sqlalchemy", "psycopg", "obstore", "pyreqwest", "starlette", "uvicorn", "msgspec", "genai-prices")
 FEW_BYTES, TOO_FEW_BYTES = 5 << 30, 512 << 20
 SKEW = 60.0  # seconds that our clock may be wrong
 ASKING = 20.0  # seconds that a provider or a storage may take
@@ -58,22 +57,9 @@ class Finding:
     mend: str | None = None
 
 
-def versions() -> dict[str, str]:
-    """The versions of Batchway, of Python and of the parts it stands on."""
-    found = {"batchway": _version("batchway"), "python": platform.python_version(), "platform": platform.platform()}
-    return found | {part: _version(part) for part in PARTS}
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "missing"
-
-
 def check_python() -> Finding:
     """The interpreter and the packages."""
-    missing = [part for part in PARTS if _version(part) == "missing"]
+    missing = [part for part in PARTS if installed(part) == MISSING]
     if sys.version_info < OLDEST_PYTHON:
         return Finding("python", "problem", f"Python {platform.python_version()}", "Use Python 3.11 or later.")
     if missing:

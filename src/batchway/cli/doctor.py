@@ -1,4 +1,4 @@
-"""`batchway doctor` and `batchway version`: what this installation is, and whether it can work."""
+"""`batchway doctor`: whether this installation can work, and what to mend."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from batchway.cli import checkup
 from batchway.cli.checkup import Finding
 from batchway.cli.failures import Exit
 from batchway.cli.options import config_option, json_option, nearby
-from batchway.cli.screen import emit, figures
+from batchway.cli.screen import emit
 from batchway.core.errors import ConfigError
 from batchway.settings import load
 
@@ -60,15 +60,3 @@ def _show(console: Console, finding: Finding) -> None:
     console.print(f"[{colour}]{finding.status:<8}[/] {escape(finding.name)}: {escape(finding.message)}")
     if finding.mend:
         console.print(f"         {escape(finding.mend)}")
-
-
-@click.command("version")
-@json_option
-def version_command(*, as_json: bool) -> int:
-    """Show the versions of Batchway and its parts."""
-    found = checkup.versions()
-    if as_json:
-        emit(found)
-    else:
-        figures(found.items())
-    return 0

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from batchway.core.errors import BatchwayError, ConfigError
-from batchway.sdk.errors import APIError, BadRequestError
+from batchway.sdk.errors import APIConnectionError, APIError, BadRequestError
 
 
 class Exit(IntEnum):
@@ -99,6 +99,10 @@ def _refused(error: APIError) -> Told:
     }
     if error.request_id:
         body["request_id"] = error.request_id
-    hint = "Give a key with --api-key or BATCHWAY_API_KEY." if error.status_code == 401 else ""
+    hint = ""
+    if error.status_code == 401:
+        hint = "Give a key with --api-key or BATCHWAY_API_KEY."
+    elif isinstance(error, APIConnectionError):
+        hint = "Does the gateway run at the address of --base-url or BATCHWAY_BASE_URL? `batchway doctor` may help."
     sent = error.request_id is not None or not isinstance(error, BadRequestError)
     return Told(Exit.REFUSED if sent else Exit.WRONG_USE, error.message, {"error": body}, hint)

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from batchway.cli.failures import CommandError, Exit
+from batchway.cli.options import in_process
 from batchway.cli.screen import dollars, note
 from batchway.sdk.client import Client
 from batchway.sdk.objects import Batch
@@ -31,9 +32,9 @@ def follow(client: Client, batch: Batch, hint: str, *, quiet: bool) -> Batch:
         with _progress(quiet=quiet) as report:
             return _wait(client, batch, report)
     except KeyboardInterrupt:
-        raise CommandError(
-            f"Interrupted. Batch {batch.id} goes on; follow it with: {hint}", Exit.INTERRUPTED, code="interrupted"
-        ) from None
+        how = "goes on while a gateway runs" if in_process(client) else "goes on"
+        message = f"Interrupted. Batch {batch.id} {how}; follow it with: {hint}"
+        raise CommandError(message, Exit.INTERRUPTED, code="interrupted") from None
 
 
 def _wait(client: Client, batch: Batch, report: Report) -> Batch:

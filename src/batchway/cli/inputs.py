@@ -52,6 +52,8 @@ def is_table(given: str) -> bool:
 
 def lines_of(given: str, shape: Shape) -> Lines:
     """What the SDK takes for IN: the file itself, stdin for `-`, or a request line for each row of a table."""
+    if given != "-" and not Path(given).is_file():
+        raise CommandError(f"{given}: there is no such file.")
     if is_table(given):
         return _request_lines(Path(given), shape)
     for name in ("prompt", "system", "body"):

@@ -52,7 +52,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Trying it out": {
         "demo": Entry("demonstrate", "Run a real batch on a small model, here and now."),
         "simulate": Entry("simulate", "Run a simulator of a provider's API."),
-        "version": Entry("doctor", "Show the versions of Batchway and its parts."),
+        "version": Entry("versions", "Show the versions of Batchway and its parts."),
     },
 }
 COMMANDS = {name: entry for section in SECTIONS.values() for name, entry in section.items()}
@@ -100,13 +100,13 @@ def _group() -> Commands:
     stand_ins = {name: click.Command(name, help=entry.help) for name, entry in COMMANDS.items()}
     text = "The batch gateway for LLMs: one OpenAI-compatible Files and Batches API in front of every provider."
     settings = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-    shown = click.Option(["--version"], is_flag=True, expose_value=False, callback=_version, help="Show the version.")
+    shown = click.Option(["--version"], is_flag=True, expose_value=False, callback=_version, help="As the command.")
     return Commands("batchway", commands=stand_ins, help=text, context_settings=settings, params=[shown])
 
 
 def _version(context: click.Context, _option: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's signature
     if wanted:
-        print(f"batchway {__version__}")
+        context.invoke(load("version"), as_json=False)
         context.exit()
 
 

@@ -17,6 +17,7 @@ from click.core import ParameterSource
 
 from batchway.cli.inputs import Shape
 from batchway.sdk.client import Client
+from batchway.sdk.inprocess import InProcess
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -66,6 +67,11 @@ def with_client(function: Callable[..., int]) -> Callable[..., int]:
             return function(client, **given)
 
     return opened
+
+
+def in_process(client: Client) -> bool:
+    """Whether the gateway is the one of this process, which ends with the command."""
+    return isinstance(client.caller.transport, InProcess)
 
 
 def watch_command_of(batch_id: str) -> str:

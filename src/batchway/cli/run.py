@@ -9,8 +9,17 @@ import click
 from batchway.cli import outputs
 from batchway.cli.follow import conclude, follow, outcome
 from batchway.cli.inputs import lines_of
-from batchway.cli.options import batch_options, json_option, pairs, shape, source_options, watch_command_of, with_client
-from batchway.cli.screen import emit
+from batchway.cli.options import (
+    batch_options,
+    in_process,
+    json_option,
+    pairs,
+    shape,
+    source_options,
+    watch_command_of,
+    with_client,
+)
+from batchway.cli.screen import emit, note
 from batchway.sdk.client import Client
 from batchway.sdk.run import Run
 
@@ -59,6 +68,8 @@ def submit_command(client: Client, *, source: str, as_json: bool, **given: Any) 
         emit(batch.to_dict())
     else:
         print(batch.id)
+        if in_process(client):
+            note("No gateway is serving here: it goes on while `batchway serve` or `batchway watch` runs.")
     return 0
 
 

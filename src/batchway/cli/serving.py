@@ -58,7 +58,7 @@ class Announced(msgspec.Struct):
 
 
 def serve(settings: Settings, tell: Callable[[Started], None]) -> int:
-    """Serves until a signal ends it; the exit code. ConfigError when it cannot start. `tell` is called when it works."""
+    """Serves until a signal ends it; the exit code. ConfigError when it cannot start. `tell` is called once."""
     with _bound(settings) as listening:
         if listening is not None:
             settings = msgspec.structs.replace(settings, port=listening.getsockname()[1])

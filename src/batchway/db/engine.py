@@ -37,7 +37,7 @@ class Database:
             self._reader = _sqlite(parsed, pool_size=POOL_SIZE, begin="BEGIN")
         else:
             self._writer = self._reader = create_engine(
-                parsed, pool_size=POOL_SIZE, pool_pre_ping=True, pool_recycle=1800
+                parsed, pool_size=POOL_SIZE, pool_pre_ping=True, pool_recycle=1800, hide_parameters=True
             )
         self._threads = ThreadPoolExecutor(1 if self.is_sqlite else POOL_SIZE, thread_name_prefix="batchway-db")
         migrate(self._writer)
@@ -81,7 +81,8 @@ def driver_url(url: str) -> URL:
 
 
 def _sqlite(url: URL, *, pool_size: int, begin: str) -> Engine:
-    engine = create_engine(url, pool_size=pool_size, max_overflow=64, connect_args={"check_same_thread": False})
+    options: dict[str, Any] = {"hide_parameters": True, "connect_args": {"check_same_thread": False}}
+    engine = create_engine(url, pool_size=pool_size, max_overflow=64, **options)
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _record: Any) -> None:

@@ -2,12 +2,11 @@
 
 The queue is shallow: of each account, about twice the lines it can have in flight, so that a run that has sent its last
 line is followed by one that is already loaded, and a more urgent chunk waits behind few. Accounts do not wait for one
-another. `nudge` says that something was planned, or that a run has sent its last line; the tick is only a
-safety net.
+another. `nudge` says that something was planned, or that a run has sent its last line; the tick is only a safety net.
 
-A chunk is noted as queued and then given to the engine. Should the engine not get it, or its run end without the chunk (a
-crash at the wrong moment), it is ensured again after `Tuning.overdue`, and at once when this process starts to lead or a
-round failed; for a run that waits or runs that changes nothing.
+A chunk is noted as queued and then given to the engine. Should the engine not get it, or its run end without the chunk
+(a crash at the wrong moment), it is ensured again after `Tuning.overdue`, and at once when this process starts to lead
+or a round failed; for a run that waits or runs that changes nothing.
 """
 
 from __future__ import annotations
@@ -113,17 +112,23 @@ class Dispatcher:
             self._ended(job_id)
 
     async def _top_up(self, now: float) -> None:
-        moved = await self._db.read(_choose, self._accounts(), self._members, now, self._tuning.chunk_lines)
+        chosen = await self._db.read(_choose, self._accounts(), self._members, now, self._tuning.chunk_lines)
+        if unsure := await self._give(chosen, now):
+            # Their last runs failed and are only just ending: they come back with the next look at what is overdue.
+            await self._db.write(chunks.queued, unsure, now - self._tuning.overdue)
         if now >= self._next_overdue:
             # The first time: whatever is queued, for our predecessor may have died between the note and the engine.
             before = now - self._tuning.overdue if self._next_overdue > 0 else now
-            moved += await self._db.read(chunks.overdue, before, MOST_CHUNKS)
+            await self._give(await self._db.read(chunks.overdue, before, MOST_CHUNKS), now)
             self._next_overdue = now + self._tuning.overdue / 6
-        if moved:
-            # Noted first: a run that fails at once takes the note back, and must not have it written after that.
-            await self._db.write(chunks.queued, moved, now)
-        for chunk_id in moved:
-            await self._engine.ensure(QUEUE, chunk_id)
+
+    async def _give(self, chunk_ids: list[str], now: float) -> list[str]:
+        """Hands chunks to the engine; answers those that it had already."""
+        if not chunk_ids:
+            return []
+        # Noted first: a run that fails at once takes the note back, and must not have it written after that.
+        await self._db.write(chunks.queued, chunk_ids, now)
+        return [chunk_id for chunk_id in chunk_ids if not await self._engine.ensure(QUEUE, chunk_id)]
 
 
 def _renew(tx: Connection, holder: str, now: float, seconds: float) -> int:

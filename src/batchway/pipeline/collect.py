@@ -18,12 +18,12 @@ from sqlalchemy import Connection, RowMapping
 
 from batchway.core.jobs import Counts, JobSpec
 from batchway.core.spans import Line, span_lines
-from batchway.core.states import JobState, Outcome
-from batchway.db import jobs, segments
+from batchway.core.states import BatchState, JobState, Outcome
+from batchway.db import batches, jobs, segments
 from batchway.db.transitions import move_job
 from batchway.pipeline.answers import pack
 from batchway.pipeline.trip import Trip
-from batchway.wire.lines import error_line
+from batchway.wire.lines import error_line, output_line
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,8 @@ WHY_MISSING = {
     Outcome.CANCELLED: ("batch_cancelled", "This request was not executed because the batch was cancelled."),
     Outcome.SUCCEEDED: ("missing_answer", "The provider ended its job without an answer to this request."),
 }
+STOPPED = (Outcome.EXPIRED, Outcome.CANCELLED)
+NEVER_RUN = frozenset(WHY_MISSING[outcome][0] for outcome in STOPPED)
 
 
 class _Tally(msgspec.Struct):
@@ -54,6 +56,7 @@ async def collect(trip: Trip, job_id: str) -> None:
     if row["status"] != JobState.ENDED:
         return
     job = jobs.spec(row)
+    why = _why_missing(row, await trip.db.read(batches.get, job.batch_id))
     key = f"answers/{job.batch_id}/{job.id}.jsonl"
     with tempfile.SpooledTemporaryFile(max_size=SCRATCH_MEMORY, dir=str(trip.scratch)) as scratch:
         places = _Places(job.lines)
@@ -61,7 +64,7 @@ async def collect(trip: Trip, job_id: str) -> None:
             await _gather(trip, row, places, scratch)
         tally = _Tally()
         async with trip.storage.writer(key) as writer:
-            async for window in _in_order(trip, row, places, scratch, tally):
+            async for window in _in_order(trip, row, places, scratch, (tally, why)):
                 await writer.write(window)
     segment = await _segment(trip, row, key, tally)
     await trip.db.write(_collected, row, key, (tally, segment), trip.clock())
@@ -116,6 +119,8 @@ async def _gather(trip: Trip, row: RowMapping, places: _Places, scratch: IO[byte
     foreign = 0
     async for answers in trip.accounts.provider(job.route).answers(job, jobs.last_look(row)):
         for answer in answers:
+            if not answer.ok and row["outcome"] in STOPPED and _never_run(answer.line):
+                continue  # a missing answer that the provider spelled out: one rule for all of them, below
             ordinal = places.ordinals.get(answer.custom_id)
             if ordinal is None or places.starts[ordinal] >= 0:
                 foreign += 1
@@ -128,10 +133,10 @@ async def _gather(trip: Trip, row: RowMapping, places: _Places, scratch: IO[byte
 
 
 async def _in_order(
-    trip: Trip, row: RowMapping, places: _Places, scratch: IO[bytes], tally: _Tally
+    trip: Trip, row: RowMapping, places: _Places, scratch: IO[bytes], into: tuple[_Tally, tuple[str, str, int]]
 ) -> AsyncIterator[bytes]:
     """The stored form of every line of the job, a window at a time."""
-    code, message, counts = _missing(row)
+    tally, (code, message, counts) = into
     ordinal = 0
     async for window in _job_lines(trip, jobs.spec(row)):
         packed: list[bytes] = []
@@ -155,12 +160,19 @@ async def _in_order(
         yield joined
 
 
-def _missing(row: RowMapping) -> tuple[str, str, int]:
+def _why_missing(row: RowMapping, batch: RowMapping) -> tuple[str, str, int]:
     """(code, message, 1 when the line counts as failed): OpenAI does not count lines that were never run."""
     outcome = Outcome(row["outcome"])
+    if outcome is Outcome.CANCELLED and batch["expiring"] and batch["status"] != BatchState.CANCELLING:
+        outcome = Outcome.EXPIRED  # we cancelled the job because the batch's window had closed
     if outcome in WHY_MISSING:
         return (*WHY_MISSING[outcome], int(outcome is Outcome.SUCCEEDED))
     return row["code"] or "job_failed", row["message"] or "The provider refused or lost the job.", 1
+
+
+def _never_run(line: bytes) -> bool:
+    error = output_line.decode(line).error
+    return error is not None and error.code in NEVER_RUN
 
 
 def _job_lines(trip: Trip, job: JobSpec) -> AsyncIterator[list[Line]]:

@@ -42,10 +42,10 @@ async def finalize(trip: Trip, batch_id: str) -> None:
         async for window in merge(trip.storage, rows):
             await output.write([answer.line for answer in window if answer.ok])
             await errors.write([answer.line for answer in window if not answer.ok])
-    await trip.db.write(_end, batch_id, {"output": output, "error": errors}, trip.clock())
     for out in (output, errors):
-        if not out.lines:
+        if not out.lines:  # before the end is committed: nobody comes back to it
             await trip.storage.delete(f"files/{out.file_id}")
+    await trip.db.write(_end, batch_id, {"output": output, "error": errors}, trip.clock())
     trip.bells.work.set()
 
 

@@ -7,6 +7,7 @@ import msgspec
 from batchway.billing.estimate import estimate
 from batchway.core.errors import RequestError
 from batchway.core.linecheck import LineCheck
+from batchway.core.linefaults import waivable
 from batchway.core.principal import Principal
 from batchway.db import files
 from batchway.pipeline.create import window_seconds
@@ -27,6 +28,9 @@ async def forecast(trip: Trip, principal: Principal, wanted: EstimateCreate) -> 
 
 
 async def _models(trip: Trip, principal: Principal, wanted: EstimateCreate) -> Stats:
+    if wanted.input_file_id is not None and wanted.requests is not None:
+        message = "Send either 'input_file_id' or 'requests', not both."
+        raise RequestError(message, code="invalid_value", param="requests")
     if wanted.input_file_id is not None:
         file = await trip.db.read(files.get, wanted.input_file_id, principal.sees)
         return file["models"] or {}
@@ -39,4 +43,8 @@ async def _models(trip: Trip, principal: Principal, wanted: EstimateCreate) -> S
     check = LineCheck()
     for request in wanted.requests:
         check.feed(msgspec.json.encode(request) + b"\n")
-    return msgspec.to_builtins(check.finish().models)
+    findings = check.finish()
+    for fault in findings.faults:
+        if not (wanted.model and waivable(fault)):
+            raise RequestError(f"requests[{(fault.line or 1) - 1}]: {fault.message}", code=fault.code, param="requests")
+    return msgspec.to_builtins(findings.models)

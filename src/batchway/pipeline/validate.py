@@ -7,6 +7,8 @@ routes. Only a file that turns out faulty is read once more, to find the line nu
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from itertools import groupby
 
 import msgspec
 from sqlalchemy import Connection, RowMapping
@@ -15,7 +17,7 @@ from batchway.billing.estimate import estimate, high_amount
 from batchway.core.errors import NotFound
 from batchway.core.linefaults import waivable
 from batchway.core.states import BatchState
-from batchway.core.textlines import lines
+from batchway.core.textlines import LineTooLong, lines
 from batchway.db import batches, files, holds
 from batchway.db.transitions import move_batch
 from batchway.pipeline.routing import Stats, demands, plan_routes, want_of
@@ -45,10 +47,9 @@ async def validate(trip: Trip, batch_id: str) -> None:
     urls: dict[str, int] = file["urls"] or {}
     plan = await plan_routes(trip, models, want_of(batch), batch["model"])
     wrong_urls = any(url != batch["endpoint"] for url in urls)
-    if wrong_urls or plan.unroutable:
-        faults += await _located(trip, batch, file, plan.unroutable)
-    if faults:
-        await _fail(trip, batch, sorted(faults, key=lambda fault: fault.line or 0)[:MAX_FAULTS])
+    if faults or wrong_urls or plan.unroutable:
+        found = await _located(trip, batch, file, plan.unroutable)
+        await _fail(trip, batch, _most_basic([*faults, *found])[:MAX_FAULTS])
         return
     demand = demands(trip, plan, models, batch["model"])
     amount = high_amount(estimate(demand, trip.prices, trip.clock()))
@@ -85,13 +86,20 @@ async def _located(
     """The lines with a foreign url or a model without a route; the file is read a window at a time."""
     found: list[LineFault] = []
     number = 0
-    async for window in lines(trip.storage.read(file["storage_key"]), limit=MAX_LINE_BYTES):
-        for raw in window:
-            number += 1
-            fault = _fault_of(raw, number, batch, unroutable)
-            if fault and len(found) < MAX_FAULTS:
-                found.append(fault)
+    with suppress(LineTooLong):  # intake has that fault; what stands behind it is found once it is mended
+        async for window in lines(trip.storage.read(file["storage_key"]), limit=MAX_LINE_BYTES):
+            for raw in window:
+                number += 1
+                fault = _fault_of(raw, number, batch, unroutable)
+                if fault and len(found) < MAX_FAULTS:
+                    found.append(fault)
     return found
+
+
+def _most_basic(faults: list[LineFault]) -> list[LineFault]:
+    """One fault a line, by line. A url that is not the batch's explains whatever seems wrong with the body."""
+    ranked = sorted(faults, key=lambda fault: (fault.line or 0, (fault.param or "").startswith("body")))
+    return [next(of_line) for _, of_line in groupby(ranked, key=lambda fault: fault.line)]
 
 
 def _fault_of(raw: bytes, number: int, batch: RowMapping, unroutable: Mapping[str, NoRoute]) -> LineFault | None:

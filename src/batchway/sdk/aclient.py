@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import weakref
 from collections.abc import AsyncGenerator, Iterator
 from types import TracebackType
 from typing import IO, Self, TypeVar
@@ -61,11 +62,17 @@ class AsyncClient:
     async def download(self, call: Call[Content]) -> Content:
         """The bytes that a call asks for, all of them."""
         headers, pieces = await (await self.caller()).download(call)
-        spool = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - the Content closes it
-        async for piece in pieces:
-            await asyncio.to_thread(spool.write, piece) if spool.tell() > IN_MEMORY else spool.write(piece)
+        spool = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - lives as long as the Content
+        try:
+            async for piece in pieces:
+                spool.write(piece)
+        except BaseException:
+            spool.close()
+            raise
         spool.seek(0)
-        return Content(_read(spool), headers, spool.close)
+        content = Content(_read(spool), headers, spool.close)
+        weakref.finalize(content, spool.close)
+        return content
 
     async def stream(self, call: Call[Line]) -> AsyncGenerator[Line]:
         """The objects of an NDJSON answer, as they come."""

@@ -1,4 +1,4 @@
-"""What `run` takes, as a JSONL source: a path or file stays what it is, everything else is written down line by line.
+"""What `run` takes, as a JSONL source: a path stays what it is, everything else is written down line by line.
 
 The source can be read again, for a retried upload and for the order of the results. Memory is bounded: lines beyond a
 few MiB go to a temporary file.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,8 @@ def prepared(given: Lines, model: str | None, endpoint: str | None) -> Input:
     if isinstance(given, str | os.PathLike):
         found = _path(Path(cast("str", given)))
     elif hasattr(given, "read"):
-        found = _kept(cast("IO[bytes]", given))
+        opened = source(given)  # copied: by the time of the results, its owner may have closed it
+        found = _spooled(opened.pieces(), opened.filename)
     elif isinstance(given, Mapping | bytes):
         raise BadRequestError("Expected a path, a file, or a list of prompts, bodies or lines.", param="source")
     else:
@@ -74,12 +76,6 @@ def _path(path: Path) -> Source:
     return source(path)
 
 
-def _kept(file: IO[bytes]) -> Source:
-    """The file itself when it can be read twice, else a copy of what it gives."""
-    given = source(file)
-    return given if given.repeatable else _spooled(given.pieces(), given.filename)
-
-
 def _written(given: Iterable[str | Mapping[str, Any]], model: str | None, endpoint: str | None) -> Input:
     entries = iter(given)
     first = next(entries, None)
@@ -96,10 +92,17 @@ def _written(given: Iterable[str | Mapping[str, Any]], model: str | None, endpoi
 
 
 def _spooled(pieces: Iterable[bytes], filename: str) -> Source:
-    spool = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - lives as long as the source
-    spool.writelines(pieces)
+    """The pieces in a temporary file, which lives as long as the source."""
+    spool = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - see the docstring
+    try:
+        spool.writelines(pieces)
+    except BaseException:
+        spool.close()
+        raise
     spool.seek(0)
-    return source(cast("IO[bytes]", spool), filename)
+    found = source(spool, filename)
+    weakref.finalize(found.pieces, spool.close)
+    return found
 
 
 def _endpoint_of(entry: str | Mapping[str, Any]) -> str:

@@ -191,6 +191,14 @@ class Followed:
         await self._wait()
         self._refuse_failed()
         heads = [_Head(self._file(file_id)) for file_id in (self.batch.output_file_id, self.batch.error_file_id)]
+        try:
+            async for result in self._merged(heads):
+                yield result
+        finally:
+            for head in heads:
+                await head.close()
+
+    async def _merged(self, heads: list[_Head]) -> AsyncGenerator[Result]:
         for head in heads:
             await head.advance()
         for custom_id in self._job.input.custom_ids():
@@ -225,6 +233,9 @@ class _Head:
     async def advance(self) -> None:
         line = await anext(self._lines, None)
         self.result = None if line is None else Result(line)
+
+    async def close(self) -> None:
+        await self._lines.aclose()
 
 
 @contextmanager

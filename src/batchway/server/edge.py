@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from batchway.server import errors
+from batchway.wire.surface import PROCESSING_HEADER
 
 access = logging.getLogger("batchway.access")
 log = logging.getLogger("batchway.server")
@@ -63,7 +64,7 @@ class _Exchange:
             message["headers"] = [
                 *message.get("headers", ()),
                 (b"x-request-id", self.request_id),
-                (b"openai-processing-ms", b"%d" % spent),
+                (PROCESSING_HEADER, b"%d" % spent),
             ]
         await self.send_on(message)
 

@@ -30,7 +30,7 @@ class BatchCreate(msgspec.Struct, kw_only=True):
     metadata: dict[str, Any] | None = None
     output_expires_after: ExpiresAfter | None = None
     model: str | None = None
-    priority: int = 0
+    priority: Annotated[int, msgspec.Meta(ge=-100, le=100)] = 0
     custom_llm_provider: str | None = None
     extra: dict[str, Any] | None = None
 

@@ -128,7 +128,7 @@ async def list_files(call: Call) -> FileList:
 
 async def retrieve(call: Call) -> File:
     """One file, with every fault that was found in it."""
-    return await call.gateway.db.read(_with_faults, await _mine(call))
+    return await call.gateway.db.read(_one, call.params["file_id"], call.principal.sees)
 
 
 async def delete(call: Call) -> FileDeleted:
@@ -147,6 +147,10 @@ async def content(call: Call) -> Response:
 
 async def _mine(call: Call) -> RowMapping:
     return await call.gateway.db.read(files.get, call.params["file_id"], call.principal.sees)
+
+
+def _one(tx: Connection, file_id: str, project: str | None) -> File:
+    return _with_faults(tx, files.get(tx, file_id, project))
 
 
 def _with_faults(tx: Connection, row: RowMapping) -> File:
