@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from itertools import count
 from typing import Any
 
+import pytest
 import uvicorn
 from multipart import MultipartSegment, PushMultipartParser
 from starlette.applications import Starlette
@@ -21,7 +22,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from batchway import Client
+
 KEY = "sk-tiny"
+LINE = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {"model": "m", "messages": []}}
+JSONL = json.dumps(LINE).encode() + b"\n"
 
 
 class TinyGateway:
@@ -299,3 +304,38 @@ def serving(app: Any) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(5)
+
+
+@pytest.fixture(scope="module")
+def served():
+    tiny = TinyGateway()
+    with serving(tiny.app) as url:
+        yield tiny, url
+
+
+@pytest.fixture
+def gateway(served, monkeypatch):
+    tiny, url = served
+    for state in (tiny.files, tiny.contents, tiny.batches, tiny.answers, tiny.done, tiny.faults, tiny.seen):
+        state.clear()
+    tiny.keep_content, tiny.at_a_time = True, 2
+    monkeypatch.setenv("BATCHWAY_BASE_URL", url)
+    monkeypatch.setenv("BATCHWAY_API_KEY", KEY)
+    tiny.url = url
+    return tiny
+
+
+@pytest.fixture
+def naps(monkeypatch):
+    """The waits between tries, which are not waited for."""
+    taken: list[float] = []
+
+    async def nap(seconds: float) -> None:
+        taken.append(seconds)
+
+    monkeypatch.setattr("batchway.sdk.client.blocking_sleep", nap)
+    return taken
+
+
+def client(gateway: TinyGateway, **settings: Any) -> Client:
+    return Client(base_url=gateway.url, api_key=KEY, **settings)

@@ -20,6 +20,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import msgspec
+import uvloop
 from starlette.types import ASGIApp
 
 from batchway import app
@@ -38,7 +39,7 @@ Start = Callable[[Settings], AbstractAsyncContextManager[ASGIApp]]
 
 
 class Announced(msgspec.Struct):
-    """What a serving process tells in its home folder. The key, when there is one, is for this user only."""
+    """What `cli/serving.py` tells in the home folder; the two change together. The key ends with that process."""
 
     url: str
     pid: int
@@ -92,7 +93,8 @@ class LocalGateway:
 
     def _run(self, ready: Future[tuple[asyncio.AbstractEventLoop, ASGIApp]]) -> None:
         try:
-            asyncio.run(self._serve(ready))
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._serve(ready))
         except BaseException as error:
             if ready.done():
                 raise

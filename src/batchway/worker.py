@@ -73,6 +73,8 @@ class Worker:
                 self._engine.register(duty.name, self._body(duty), concurrency=duty.concurrency)
             self._executor.register()
         await asyncio.to_thread(self._engine.launch)
+        if self._trip.db.is_sqlite:  # the engine's lock proves that no other process has claimed anything
+            await self._trip.db.write(jobs.release_polls)
         self._loops = [asyncio.create_task(loop) for loop in self._chosen()]
 
     async def stop(self, timeout: float) -> None:

@@ -10,9 +10,9 @@ from batchway.pipeline.cancel import cancel, expire
 from batchway.pipeline.dispatch import SETTLES, dispatch
 from batchway.pipeline.split import split
 from batchway.pipeline.validate import validate
-from tests.stages.world import PRICED, UNPRICED, at_once, chat, either, killed_everywhere, line, postgres, world
+from tests.stages.world import PRICED, UNPRICED, at_once, chat, either, killed_everywhere, line, world
 
-__all__ = ["either", "postgres", "world"]
+__all__ = ["either", "world"]
 
 
 async def planned(world, *lines, **wanted):

@@ -7,12 +7,11 @@ from batchway.core.jobs import Counts, Look
 from batchway.core.states import JobState, Outcome
 from batchway.db import jobs
 from batchway.db.transitions import move_job
-from batchway.pipeline import poll as module
-from batchway.pipeline.poll import LOST_AFTER, SLOWEST, poll
+from batchway.pipeline.poll import LEASE, LOST_AFTER, SLOWEST, _record, poll
 from tests.stages.memory_provider import bad
-from tests.stages.world import PRICED, UNPRICED, at_once, chat, either, killed_everywhere, postgres, world
+from tests.stages.world import PRICED, UNPRICED, at_once, chat, either, killed_everywhere, world
 
-__all__ = ["either", "postgres", "world"]
+__all__ = ["either", "world"]
 
 GONE = ProviderError("no such job", fault=Fault.REJECTED, status=404)
 BUSY = ProviderError("busy", fault=Fault.TRANSIENT, status=500)
@@ -62,9 +61,9 @@ async def test_twice_and_at_once_is_once(either):
 async def test_a_claimed_look_is_taken_up_again_when_its_poller_died(world):
     await world.prepared(*chat(3))
     world.now += 2
-    assert len(await world.db.write(jobs.claim_polls, world.now, module.LEASE, 10)) == 1
+    assert len(await world.db.write(jobs.claim_polls, world.now, LEASE, 10)) == 1
     assert await poll(world.trip) == 0
-    world.now += module.LEASE
+    world.now += LEASE
     assert await poll(world.trip) == 1
 
 
@@ -156,7 +155,7 @@ async def test_a_look_from_before_the_end_changes_nothing_after_it(either):
     await either.settle(batch_id)
     before = dict(await either.job(batch_id))
     late = Look(remote_id=job["remote_id"], status="in_progress", counts=Counts(3, 3))
-    await either.db.write(module._record, job, late, either.now, 1.0)
+    await either.db.write(_record, job, late, either.now, 1.0)
     assert dict(await either.job(batch_id)) == before
     assert not await either.db.write(
         move_job, job["id"], JobState.RUNNING, JobState.ENDED, either.now, {"outcome": Outcome.FAILED}
@@ -177,7 +176,7 @@ async def test_a_death_anywhere_costs_a_look():
 
     async def stage(world, batch_id):
         for _ in range(2):
-            world.now += module.LEASE
+            world.now += LEASE
             await poll(world.trip)
 
     async def after(world, batch_id):

@@ -7,9 +7,9 @@ from batchway.db import holds
 from batchway.db.schema import holds as holds_table
 from batchway.pipeline.cancel import cancel
 from batchway.pipeline.validate import validate
-from tests.stages.world import PRICED, UNPRICED, at_once, chat, either, killed_everywhere, line, postgres, world
+from tests.stages.world import PRICED, UNPRICED, at_once, chat, either, killed_everywhere, line, world
 
-__all__ = ["either", "postgres", "world"]
+__all__ = ["either", "world"]
 
 
 async def all_holds(world):
@@ -143,5 +143,3 @@ async def test_a_death_anywhere_leaves_nothing_wrong():
 
     assert await killed_everywhere(good, stage, accepted) == ["before _accept", "after _accept"]
     assert await killed_everywhere(faulty, stage, failed) == ["before _record_failure", "after _record_failure"]
-
-

@@ -35,10 +35,9 @@ from batchway.providers.accounts import Accounts
 from batchway.providers.protocol import Account
 from batchway.storage import LocalStorage
 from batchway.wire.batches import BatchCreate
-from tests.postgres import postgres
 from tests.stages.memory_provider import Killed, MemoryProvider, Points, good
 
-__all__ = ["either", "postgres", "world"]
+__all__ = ["either", "world"]
 
 NOW = 1_790_000_000.0
 CHAT = "/v1/chat/completions"

@@ -70,9 +70,13 @@ def counts(tx: Connection, batch_ids: Iterable[str]) -> dict[str, tuple[int, int
 
 
 def grow_counts(tx: Connection, job_id: str, completed: int, failed: int) -> None:
-    """Records what a provider reports; counts only grow, whatever order the reports arrive in."""
-    tx.execute(update(jobs).where(jobs.c.id == job_id, jobs.c.completed < completed).values(completed=completed))
-    tx.execute(update(jobs).where(jobs.c.id == job_id, jobs.c.failed < failed).values(failed=failed))
+    """Records what a provider reports of a running job; counts only grow, whatever order the reports arrive in.
+
+    After its end the job's counts are those of its stored answers, which a late report must not touch.
+    """
+    running = (jobs.c.id == job_id, jobs.c.status == JobState.RUNNING)
+    tx.execute(update(jobs).where(*running, jobs.c.completed < completed).values(completed=completed))
+    tx.execute(update(jobs).where(*running, jobs.c.failed < failed).values(failed=failed))
 
 
 def add_counts(tx: Connection, job_id: str, completed: int, failed: int) -> None:
@@ -121,3 +125,8 @@ def fail_attempt(tx: Connection, job_id: str, now: float, longest: float) -> Non
 def hurry(tx: Connection, job_ids: Iterable[str]) -> None:
     """Makes looks due now."""
     tx.execute(update(jobs).where(jobs.c.id.in_(list(job_ids))).values(poll_at=0))
+
+
+def release_polls(tx: Connection) -> None:
+    """Makes every look due now: whoever had claimed one is surely gone."""
+    tx.execute(update(jobs).where(jobs.c.status == JobState.RUNNING).values(poll_at=0))

@@ -1,18 +1,20 @@
 """Each running job is looked at until it ends.
 
 Not one sleeping workflow a job but a table of due rows, claimed a few hundred at a time; the claim pushes the row
-ahead, so two pollers never look twice. The interval follows the age of the job. A look that fails only comes again
-later: a provider's outage never ends a job, unless the provider says that it has no such job.
+ahead, so two pollers never look twice. The interval follows the age of the job. A look that fails, however it fails,
+stops no other and comes again later: a provider's outage never ends a job, unless the provider says, several times in
+a row, that it has no such job.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 from sqlalchemy import Connection, RowMapping
 
-from batchway.core.errors import ProviderError
+from batchway.core.errors import Fault, ProviderError
 from batchway.core.jobs import Look
 from batchway.core.states import JobState, Outcome
 from batchway.db import jobs
@@ -22,10 +24,12 @@ from batchway.pipeline.trip import Trip
 log = logging.getLogger(__name__)
 
 CLAIM = 300  # rows at a time
-LEASE = 120.0  # seconds within which a claimed look is done
+LEASE = 30.0  # seconds for which a claimed row is left alone: what a poller that was killed costs
+LOOK = 25.0  # seconds that a look may take, so that it ends within its lease
 SLOWEST = 60.0
 AT_ONCE = 32
 LOST_AFTER = 5  # looks in a row that find no such job
+NOT_FOUND = "not_found"  # the remote status while the provider says so
 
 
 async def poll(trip: Trip) -> int:
@@ -46,12 +50,20 @@ async def poll(trip: Trip) -> int:
 async def _look(trip: Trip, row: RowMapping) -> None:
     job = jobs.spec(row)
     try:
-        look = await trip.accounts.provider(job.route).look(job)
+        async with asyncio.timeout(LOOK):
+            look = await trip.accounts.provider(job.route).look(job)
     except ProviderError as error:
         await _failed(trip, row, error)
         return
+    except TimeoutError:
+        await _failed(trip, row, ProviderError(f"no answer within {LOOK:g} seconds", fault=Fault.TRANSIENT))
+        return
     except KeyError as error:
         log.warning("%s cannot be looked at: no account %s in the settings", row["id"], error)
+        await trip.db.write(jobs.note, row["id"], {"poll_at": trip.clock() + SLOWEST})
+        return
+    except Exception:  # a task that raises would take the looks beside it along
+        log.exception("a look at %s broke", row["id"])
         await trip.db.write(jobs.note, row["id"], {"poll_at": trip.clock() + SLOWEST})
         return
     await trip.db.write(_record, row, look, trip.clock(), _interval(trip, row))
@@ -77,13 +89,19 @@ def _record(tx: Connection, row: RowMapping, look: Look, now: float, interval: f
 async def _failed(trip: Trip, row: RowMapping, error: ProviderError) -> None:
     log.warning("a look at %s failed (%s): %s", row["id"], error.fault, error.message)
     now, attempts = trip.clock(), row["attempts"] + 1
-    if error.status == 404 and attempts >= LOST_AFTER:
+    missing, was_missing = error.status == 404, row["remote_status"] == NOT_FOUND
+    if missing and not was_missing:
+        attempts = 1  # failures of another kind are no word about the job
+    if missing and attempts >= LOST_AFTER:
         values = {"outcome": Outcome.FAILED, "code": "job_lost", "message": "The provider no longer has this job."}
         await trip.db.write(move_job, row["id"], JobState.RUNNING, JobState.ENDED, now, values)
         trip.bells.work.set()
         return
     wait = error.retry_after or min(SLOWEST, trip.poll_seconds * 2.0**attempts)
-    await trip.db.write(jobs.note, row["id"], {"poll_at": now + wait, "attempts": attempts})
+    values: dict[str, Any] = {"poll_at": now + wait, "attempts": attempts}
+    if missing or was_missing:
+        values["remote_status"] = NOT_FOUND if missing else None
+    await trip.db.write(jobs.note, row["id"], values)
 
 
 def _interval(trip: Trip, row: RowMapping) -> float:

@@ -49,7 +49,7 @@ async def validate(trip: Trip, batch_id: str) -> None:
     wrong_urls = any(url != batch["endpoint"] for url in urls)
     if faults or wrong_urls or plan.unroutable:
         found = await _located(trip, batch, file, plan.unroutable)
-        await _fail(trip, batch, _most_basic([*faults, *found])[:MAX_FAULTS])
+        await _fail(trip, batch, _most_basic([*found, *faults])[:MAX_FAULTS])
         return
     demand = demands(trip, plan, models, batch["model"])
     amount = high_amount(estimate(demand, trip.prices, trip.clock()))
