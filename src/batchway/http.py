@@ -45,6 +45,7 @@ from batchway.core.errors import Fault, ProviderError
 from batchway.core.refusal import refusal
 
 MAX_BODY = 4 << 20
+MAX_ANSWER = 64 << 20  # of an executed line: thousands of embeddings
 LOOPBACK = "localhost,127.0.0.0/8,::1"
 SUCCESS = range(200, 300)
 
@@ -184,10 +185,10 @@ class Http:
         try:
             builder = self._client.post(url).headers(headers).body_bytes(body).timeout(timedelta(seconds=timeout))
             async with builder.build_streamed() as answer:
-                found = bytes(await answer.body_reader.read(MAX_BODY + 1) or b"")
-                if len(found) <= MAX_BODY:
+                found = bytes(await answer.body_reader.read(MAX_ANSWER + 1) or b"")
+                if len(found) <= MAX_ANSWER:
                     return Reply(answer.status, _plain(answer.headers), found)
-            failure = _too_big(_name("POST", url), MAX_BODY, idempotent=False)
+            failure = _too_big(_name("POST", url), MAX_ANSWER, idempotent=False)
         except PyreqwestError as error:
             failure = _silence(_name("POST", url), error, idempotent=False)
         except ValueError:

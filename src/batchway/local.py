@@ -17,6 +17,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -142,8 +143,7 @@ def open_local(home: str | os.PathLike[str] | None = None) -> Local:
             if (announced := _announced(settings.folder)) is None:
                 raise
             return Neighbour(announced)
-        if not _open:
-            _at_exit(_close_all)
+        _close_at_exit()
         _open[settings.folder] = opened
         return opened
 
@@ -165,13 +165,17 @@ def _close_all() -> None:
 
 
 def _forget_in_child() -> None:
-    """A fork has none of our threads; its own first call opens anew."""
+    """A fork has none of our threads: its own first call opens anew."""
     _open.clear()
+    _lock.release()
 
 
-def _at_exit(function: Callable[[], None]) -> None:
+@cache
+def _close_at_exit() -> None:
     # atexit comes too late: by then the pools of threads that stopping needs take no more work. This hook of the
     # standard library's own pools runs before, last registered first.
     register: Callable[[Callable[[], None]], None] = getattr(threading, "_register_atexit")  # noqa: B009
-    register(function)
-    os.register_at_fork(after_in_child=_forget_in_child)
+    register(_close_all)
+
+
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_forget_in_child)

@@ -17,7 +17,7 @@ import pytest
 from tests.crash.steps import During, Run, cancels, discover, faults, first_of_each, mixed_lines, try_all
 from tests.gateway import Gateway
 
-SLOW = {"speed": 150, "latency": 0.15}  # the provider's batch takes seconds, and so do the executed lines
+SLOW = {"speed": 150, "latency": 0.6}  # the provider's batch takes seconds, and so do the executed lines
 
 
 def closes_window(gateway: Gateway, batch_id: str) -> bool:

@@ -155,7 +155,7 @@ def running(folder: Path, model_url: str = "http://127.0.0.1:9/v1") -> Iterator[
     sync = {"kind": "openai_compatible", "base_url": simulators["openai"].base_url, "concurrency": 16}
     providers["live"] = {**sync, "api_key": "sim", "models": ["gpt-4.1-nano"]}
     providers["local"] = {"kind": "openai_compatible", "base_url": model_url, "concurrency": 4, "models": [MODEL_NAME]}
-    settings = {"poll_seconds": 0.1, "providers": providers, "models": MODELS, "max_file_bytes": 32 << 20}
+    settings = {"poll_seconds": 0.1, "providers": providers, "models": MODELS, "max_file_bytes": 80 << 20}
     gateway = Gateway(folder / "home", settings)
     try:
         gateway.start()

@@ -8,19 +8,19 @@ from random import Random
 import msgspec
 import pytest
 
+from batchway.core.answers import Stored, pack, unpack
 from batchway.executor.limits import Slots
 from batchway.executor.retry import Trouble, next_try, pause
-from batchway.executor.segments import Stored, decode_segment, encode_segment
 from batchway.executor.send import Endpoint, Request, rewriter, target
 from batchway.http import Retry
 
 RULE = Retry(idempotent=True, attempts=3, base=1.0, cap=4.0)
 
 
-def test_a_segment_reads_back_as_it_was_written():
-    answers = [Stored(1, True, b'{"id": "a b"}'), Stored(4_000_000_000, False, '{"é": " \\n"}'.encode())]
-    assert decode_segment(encode_segment(answers)) == answers
-    assert decode_segment(b"") == []
+def test_a_stored_answer_reads_back_as_it_was_written():
+    for answer in (Stored(1, True, b'{"id": "a b"}'), Stored(4_000_000_000, False, '{"é": " \\n"}'.encode())):
+        packed = pack(answer.number, ok=answer.ok, line=answer.line)
+        assert unpack(packed.removesuffix(b"\n")) == answer
 
 
 def test_the_pause_grows_with_each_try_up_to_its_cap():

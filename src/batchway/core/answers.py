@@ -6,7 +6,6 @@ the executor and the collected answers of a job share this form.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -18,9 +17,9 @@ class Stored(NamedTuple):
     line: bytes
 
 
-def pack(answers: Iterable[Stored]) -> bytes:
-    """The stored form of answers, each with its newline."""
-    return b"".join(b"%d %d %b\n" % answer for answer in answers)
+def pack(number: int, *, ok: bool, line: bytes) -> bytes:
+    """The stored form, with its newline."""
+    return b"%d %d %b\n" % (number, ok, line)
 
 
 def unpack(raw: bytes) -> Stored:

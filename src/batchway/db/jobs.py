@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, select, update
+from sqlalchemy import Connection, RowMapping, case, func, select, update
 
-from batchway.core.jobs import JobSpec, Look, Route, Span
+from batchway.core.jobs import Counts, JobSpec, Look, Route, Span
 from batchway.core.states import JobState, Outcome
 from batchway.db.schema import jobs
 
@@ -69,14 +69,17 @@ def counts(tx: Connection, batch_ids: Iterable[str]) -> dict[str, tuple[int, int
     return {batch_id: (int(completed), int(failed)) for batch_id, completed, failed in rows}
 
 
-def grow_counts(tx: Connection, job_id: str, completed: int, failed: int) -> None:
-    """Records what a provider reports of a running job; counts only grow, whatever order the reports arrive in.
+def report(tx: Connection, job_id: str, counts: Counts, values: dict[str, Any]) -> None:
+    """Records what a provider says of a running job; counts only grow, whatever order the reports arrive in.
 
     After its end the job's counts are those of its stored answers, which a late report must not touch.
     """
+    grown = {
+        jobs.c.completed: case((jobs.c.completed < counts.completed, counts.completed), else_=jobs.c.completed),
+        jobs.c.failed: case((jobs.c.failed < counts.failed, counts.failed), else_=jobs.c.failed),
+    }
     running = (jobs.c.id == job_id, jobs.c.status == JobState.RUNNING)
-    tx.execute(update(jobs).where(*running, jobs.c.completed < completed).values(completed=completed))
-    tx.execute(update(jobs).where(*running, jobs.c.failed < failed).values(failed=failed))
+    tx.execute(update(jobs).where(*running).values({**grown, **values}))
 
 
 def add_counts(tx: Connection, job_id: str, completed: int, failed: int) -> None:

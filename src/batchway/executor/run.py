@@ -19,6 +19,7 @@ from random import Random
 
 from sqlalchemy import Connection
 
+from batchway.core.answers import Stored, pack
 from batchway.core.ids import IdMaker
 from batchway.core.jobs import Counts
 from batchway.core.spans import span_lines
@@ -29,7 +30,7 @@ from batchway.db.jobs import add_counts
 from batchway.db.segments import NewSegment
 from batchway.executor.limits import Rank, Slots
 from batchway.executor.retry import next_try
-from batchway.executor.segments import Stored, encode_segment, key_of
+from batchway.executor.segments import key_of
 from batchway.executor.send import Outcome, Request, Target, attempt, rewriter
 from batchway.executor.tuning import Tuning
 from batchway.http import Http
@@ -245,7 +246,7 @@ class Run:
         chunk = self.chunk
         self._stored += 1
         key = key_of(chunk.batch_id, chunk.job_id, f"{chunk.ordinal}-{chunk.token}-{self._stored}")
-        data = encode_segment(answers)
+        data = b"".join(pack(number, ok=ok, line=line) for number, ok, line in answers)
         await self._tools.storage.put(key, data)
         completed = sum(answer.ok for answer in answers)
         return NewSegment(

@@ -1,39 +1,21 @@
-"""The form in which a job's answers are stored: one line each, in input order, `<number> <ok> <output line>`.
+"""The collected answers of a job, in input order: written by collect, read by account, finalize and results.
 
-Written by collect, read by account, finalize and results. Not a stage.
+Not a stage. The form is that of `core/answers.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import NamedTuple
 
+from batchway.core.answers import Stored, unpack
 from batchway.core.textlines import lines
 from batchway.storage import Storage
 
 MAX_ANSWER_BYTES = 256 << 20
-
-
-class Stored(NamedTuple):
-    """One answer: the input line's number (from 1), whether it belongs to the output file, its JSON."""
-
-    number: int
-    ok: bool
-    line: bytes
-
-
-def pack(number: int, *, ok: bool, line: bytes) -> bytes:
-    """The stored form, with its newline."""
-    return b"%d %d %b\n" % (number, ok, line)
-
-
-def unpack(raw: bytes) -> Stored:
-    """The answer of one stored line (without its newline)."""
-    number, ok, line = raw.split(b" ", 2)
-    return Stored(int(number), ok == b"1", line)
+WINDOW = 1 << 18  # bytes read at a time: a few milliseconds of the event loop
 
 
 async def read_answers(storage: Storage, key: str) -> AsyncIterator[list[Stored]]:
     """The answers of one stored object, a window at a time."""
-    async for window in lines(storage.read(key, chunk=1 << 18), limit=MAX_ANSWER_BYTES):
+    async for window in lines(storage.read(key, chunk=WINDOW), limit=MAX_ANSWER_BYTES):
         yield [unpack(raw) for raw in window]

@@ -16,12 +16,12 @@ from typing import IO
 import msgspec
 from sqlalchemy import Connection, RowMapping
 
+from batchway.core.answers import pack
 from batchway.core.jobs import Counts, JobSpec
 from batchway.core.spans import Line, span_lines
 from batchway.core.states import BatchState, JobState, Outcome
 from batchway.db import batches, jobs, segments
 from batchway.db.transitions import move_job
-from batchway.pipeline.answers import pack
 from batchway.pipeline.trip import Trip
 from batchway.wire.lines import error_line, output_line
 

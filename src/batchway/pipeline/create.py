@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection
+from sqlalchemy import Connection, RowMapping
 
 from batchway.core.errors import NotFound, RequestError
 from batchway.core.principal import Principal
@@ -22,7 +22,7 @@ from batchway.pipeline import show
 from batchway.pipeline.trip import Trip
 from batchway.wire.batches import ENDPOINTS, Batch, BatchCreate
 
-WINDOW = re.compile(r"(\d{1,6})([mhd])")
+WINDOW = re.compile(r"([0-9]{1,6})([mhd])")
 SECONDS = {"m": 60, "h": 3600, "d": 86400}
 SHORTEST, LONGEST = 60, 30 * 86400
 MAX_PAIRS, MAX_KEY, MAX_VALUE = 16, 64, 512
@@ -70,7 +70,7 @@ def _store(
         earlier = recall(tx, principal.key_id, idempotency.key, idempotency.fingerprint, now)
         if earlier is not None:
             raise AlreadyAnswered(earlier)
-    _check_purpose(tx, values["input_file_id"], principal)
+    _refuse_other_purposes(tx, values["input_file_id"], principal)
     create_batch(tx, now, values)
     batch = show.one(tx, values["id"], principal.project, now)
     if idempotency:
@@ -79,14 +79,20 @@ def _store(
     return batch
 
 
-def _check_purpose(tx: Connection, file_id: str, principal: Principal) -> None:
+def _refuse_other_purposes(tx: Connection, file_id: str, principal: Principal) -> None:
     try:
         file = files.get(tx, file_id, principal.project, hold=True)
     except NotFound:
         return  # validation says so, with OpenAI's code
+    check_purpose(file)
+
+
+def check_purpose(file: RowMapping) -> None:
+    """RequestError for a file that no batch reads."""
     if file["purpose"] != "batch":
         raise RequestError(
-            f"Invalid input file: '{file_id}' has purpose '{file['purpose']}', a batch reads files of purpose 'batch'.",
+            f"Invalid input file: '{file['id']}' has purpose '{file['purpose']}', "
+            "a batch reads files of purpose 'batch'.",
             code="invalid_file_purpose",
             param="input_file_id",
         )
@@ -106,27 +112,42 @@ def window_seconds(text: str) -> int:
 
 
 def checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, str] | None:
-    """OpenAI's rules: at most 16 pairs, keys of 64 and string values of 512 characters."""
+    """OpenAI's rules, in its words: at most 16 pairs, keys of 64 and string values of 512 characters."""
     if metadata is None:
         return None
     if len(metadata) > MAX_PAIRS:
-        raise _too_long("metadata", f"an object with at most {MAX_PAIRS} properties", f"{len(metadata)} properties")
+        message = (
+            f"Invalid 'metadata': too many properties. Expected an object with at most {MAX_PAIRS} properties, "
+            f"but got an object with {len(metadata)} properties instead."
+        )
+        raise RequestError(message, code="object_above_max_properties", param="metadata")
     for key, value in metadata.items():
-        if not isinstance(value, str):
-            message = f"Invalid type for 'metadata.{key}': expected a string, but got {type(value).__name__} instead."
-            raise RequestError(message, code="invalid_type", param=f"metadata.{key}")
-        if len(key) > MAX_KEY:
-            raise _too_long("metadata", f"keys of at most {MAX_KEY} characters", f"one of {len(key)}")
-        if len(value) > MAX_VALUE:
-            raise _too_long(
-                f"metadata.{key}", f"a string of at most {MAX_VALUE} characters", f"{len(value)} characters"
-            )
+        _check_pair(key, value)
     return dict(metadata)
 
 
-def _too_long(param: str, expected: str, got: str) -> RequestError:
-    message = f"Invalid '{param}': expected {expected}, but got {got} instead."
-    return RequestError(message, code="invalid_value", param=param)
+def _check_pair(key: str, value: object) -> None:
+    if len(key) > MAX_KEY:
+        message = f"Invalid property name in 'metadata': '{key[:3]}...{key[-3:]}' is too long. " + _too_long(
+            MAX_KEY, key
+        )
+        raise RequestError(message, code="property_name_above_max_length", param=f"metadata.{key}")
+    param = f"metadata.{key}"
+    if not isinstance(value, str):
+        message = f"Invalid type for '{param}': expected a string, but got {_type_of(value)} instead."
+        raise RequestError(message, code="invalid_type", param=param)
+    if len(value) > MAX_VALUE:
+        message = f"Invalid '{param}': string too long. " + _too_long(MAX_VALUE, value)
+        raise RequestError(message, code="string_above_max_length", param=param)
+
+
+def _too_long(most: int, text: str) -> str:
+    return f"Expected a string with maximum length {most}, but got a string with length {len(text)} instead."
+
+
+def _type_of(value: object) -> str:
+    words = {bool: "a boolean", int: "an integer", float: "a decimal", dict: "an object", list: "an array"}
+    return words.get(type(value), "null")
 
 
 def _endpoint(trip: Trip, endpoint: str) -> str:
@@ -155,9 +176,12 @@ def _provider(trip: Trip, word: str | None) -> str | None:
 def _keep(wanted: BatchCreate) -> int | None:
     if wanted.output_expires_after is None:
         return None
-    if wanted.output_expires_after.seconds not in KEEP:
-        message = (
-            f"Invalid value: {wanted.output_expires_after.seconds}. Expected {KEEP.start} to {KEEP.stop - 1} seconds."
-        )
-        raise RequestError(message, code="invalid_value", param="output_expires_after.seconds")
-    return wanted.output_expires_after.seconds
+    seconds = wanted.output_expires_after.seconds
+    if seconds not in KEEP:
+        low = seconds < KEEP.start
+        side, bound = ("below minimum", f">= {KEEP.start}") if low else ("above maximum", f"<= {KEEP.stop - 1}")
+        param = "output_expires_after.seconds"
+        message = f"Invalid '{param}': integer {side} value. Expected a value {bound}, but got {seconds} instead."
+        code = "integer_below_min_value" if low else "integer_above_max_value"
+        raise RequestError(message, code=code, param=param)
+    return seconds

@@ -23,7 +23,7 @@ from batchway.pipeline.trip import Trip
 
 log = logging.getLogger(__name__)
 
-SETTLES = 5.0  # seconds after a submit before "not found" is believed
+SETTLES = 5.0  # seconds after the last sign of a submit before "not found" is believed
 LONGEST_WAIT = 300.0
 
 
@@ -37,6 +37,8 @@ async def dispatch(trip: Trip, batch_id: str) -> None:
         except (ProviderError, KeyError) as error:
             log.warning("%s cannot be submitted now: %s", row["id"], error)
             wait = min(LONGEST_WAIT, 2.0 ** row["attempts"])
+            if row["status"] == JobState.SUBMITTING:
+                wait = max(SETTLES, wait)  # the row then says that it has been waited for
             later = {"not_before": trip.clock() + wait, "attempts": row["attempts"] + 1}
             await trip.db.write(jobs.note, row["id"], later)
 
@@ -98,9 +100,8 @@ async def _resolve(trip: Trip, row: RowMapping) -> None:
     if remote_id is not None:
         await _running(trip, row, remote_id)
         return
-    asked = trip.clock() - (row["submitting_at"] or 0.0)
-    if asked < SETTLES:
-        await trip.db.write(jobs.note, row["id"], {"not_before": trip.clock() + SETTLES - asked})
+    if not row["not_before"]:  # nobody has waited yet: whoever sent it may have been killed a moment ago
+        await trip.db.write(jobs.note, row["id"], {"not_before": trip.clock() + SETTLES})
     else:
         await _move(trip, row, JobState.SUBMITTING, JobState.PLANNED, _keep_attempts(row))
 

@@ -10,7 +10,7 @@ from batchway.core.linecheck import LineCheck
 from batchway.core.linefaults import waivable
 from batchway.core.principal import Principal
 from batchway.db import files
-from batchway.pipeline.create import window_seconds
+from batchway.pipeline.create import check_purpose, window_seconds
 from batchway.pipeline.routing import Stats, demands, plan_routes
 from batchway.pipeline.trip import Trip
 from batchway.providers.accounts import Want
@@ -33,6 +33,7 @@ async def _models(trip: Trip, principal: Principal, wanted: EstimateCreate) -> S
         raise RequestError(message, code="invalid_value", param="requests")
     if wanted.input_file_id is not None:
         file = await trip.db.read(files.get, wanted.input_file_id, principal.sees)
+        check_purpose(file)
         return file["models"] or {}
     if not wanted.requests:
         raise RequestError(

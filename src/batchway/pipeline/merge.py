@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator, Iterable
 
 from sqlalchemy import RowMapping
 
-from batchway.pipeline.answers import Stored, read_answers
+from batchway.core.answers import Stored
+from batchway.pipeline.answers import read_answers
 from batchway.storage import Storage
 
 WINDOW = 512  # answers

@@ -72,9 +72,9 @@ async def _look(trip: Trip, row: RowMapping) -> None:
 
 
 def _record(tx: Connection, row: RowMapping, look: Look, now: float, interval: float) -> None:
-    jobs.grow_counts(tx, row["id"], look.counts.completed, look.counts.failed)
+    again = {"remote_status": look.status, "poll_at": now + interval, "attempts": 0}
+    jobs.report(tx, row["id"], look.counts, again if look.outcome is None else {})
     if look.outcome is None:
-        jobs.note(tx, row["id"], {"remote_status": look.status, "poll_at": now + interval, "attempts": 0})
         return
     ended = {
         "outcome": look.outcome,

@@ -15,7 +15,7 @@ from batchway.db import batches, segments
 from batchway.pipeline.answers import read_answers
 from batchway.pipeline.trip import Trip
 
-CURSOR = re.compile(r"(\d{1,18})\.(\d{1,9})")
+CURSOR = re.compile(r"([0-9]{1,18})\.([0-9]{1,9})")
 SEGMENTS = 100  # rows at a time
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeAlias, TypeVar
@@ -53,9 +54,12 @@ class InProcess:
         self._loop = loop
         self._key = key
         self._wait = wait
+        self._pid = os.getpid()
 
     async def send(self, call: Call[Any]) -> _Answer:
         """The answer, open."""
+        if os.getpid() != self._pid:
+            raise APIConnectionError("The gateway lives in the process that this one was forked from.", sent=False)
         exchange = _Exchange(self._app, _scope(call, self._key), _pieces(call.body))
         answer = _Answer(exchange, self._loop, self._wait, call.timeout)
         await answer.begin()
