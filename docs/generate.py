@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import cli_page as commands
+
 from batchway.core import states
 
 Table = Mapping[states.BatchState, frozenset[states.BatchState]] | Mapping[states.JobState, frozenset[states.JobState]]
@@ -51,7 +53,13 @@ def states_page() -> str:
     ])  # fmt: skip
 
 
-PAGES: Mapping[str, Callable[[], str]] = {"states.md": states_page}
+def cli_page() -> str:
+    """docs/cli.md: every command, as its own `--help` tells it."""
+    opening, rest = commands.page().split("\n\n", 1)
+    return "\n\n".join([opening, MADE_FROM.format(source="cli/"), rest])
+
+
+PAGES: Mapping[str, Callable[[], str]] = {"cli.md": cli_page, "states.md": states_page}
 
 
 def main(arguments: list[str]) -> int:

@@ -102,6 +102,11 @@ class Gateway:
     def database(self) -> str:
         return self.settings.get("database_url") or f"sqlite:///{self.home / 'batchway.db'}"
 
+    @property
+    def storage(self) -> Path:
+        url = self.settings.get("storage_url")
+        return Path(url.removeprefix("file://")) if url else self.home / "storage"
+
     def launch(self, spawn: Spawn | None = None) -> None:
         """Starts a process and does not wait."""
         values = {"home": str(self.home), "port": self.port, "master_key": MASTER, "log_level": "info"}

@@ -165,8 +165,7 @@ def _money(remains: Remains, output: list[dict[str, Any]], kinds: Mapping[str, s
     if remains.batch["status"] == "failed":
         return
     every = [_usage(line) for line in output]
-    usage = remains.batch["usage"]
-    usage = json.loads(usage) if isinstance(usage, str) else usage
+    usage = _parsed(remains.batch["usage"])
     if {name: usage[name] for name in USAGE} != {name: sum(one[name] for one in every) for name in USAGE}:
         yield f"the batch's usage is {usage}, not that of its output file"
     known = all(entry["amount"] is not None for entry in remains.rows["ledger"])
@@ -210,20 +209,25 @@ def _usage(line: dict[str, Any]) -> dict[str, int]:
 def _by_job(remains: Remains, output: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     """The answered lines of each job that has one: by where the input line stands, and its model."""
     lines = {line["custom_id"]: line for line in output}
-    spans = [
-        (job["id"], job["span_start"], job["span_end"], job["models"] if isinstance(job["models"], list) else json.loads(job["models"]))
-        for job in remains.rows["jobs"]
-    ]
     found: dict[str, list[dict[str, Any]]] = {}
     at = 0
     for raw in remains.input:
         parsed = json.loads(raw)
         if parsed["custom_id"] in lines:
-            model = parsed["body"]["model"]
-            owner = next(job_id for job_id, start, end, models in spans if start <= at < end and (not models or model in models))
+            owner = next(job["id"] for job in remains.rows["jobs"] if _holds(job, at, parsed["body"]["model"]))
             found.setdefault(owner, []).append(lines[parsed["custom_id"]])
         at += len(raw) + 1
     return found
+
+
+def _holds(job: dict[str, Any], at: int, model: str) -> bool:
+    models = _parsed(job["models"])
+    return job["span_start"] <= at < job["span_end"] and (not models or model in models)
+
+
+def _parsed(value: Any) -> Any:
+    """A JSON column: SQLite gives its text."""
+    return json.loads(value) if isinstance(value, str) else value
 
 
 def _events(remains: Remains) -> Iterator[str]:

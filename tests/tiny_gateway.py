@@ -159,8 +159,7 @@ class TinyGateway:
         batch["request_counts"] = {"total": len(lines), "completed": len(done) - failed, "failed": failed}
         batch["status"] = "completed" if len(done) == len(lines) else "in_progress"
         if batch["status"] == "completed":
-            by_id = {json.loads(line)["custom_id"]: line for line in done}
-            ordered = [by_id[line["custom_id"]] for line in lines]
+            ordered = self._as_sent(batch["id"])
             for name, wanted in (("output", False), ("error", True)):
                 chosen = [line for line in ordered if (b'"error": {' in line) is wanted]
                 if chosen:
@@ -168,13 +167,23 @@ class TinyGateway:
                     batch[f"{name}_file_id"] = file_id
                     self.contents[file_id] = b"".join(chosen)
 
+    def _as_sent(self, batch_id: str) -> list[bytes]:
+        """The results in input order, where a line's number is its cursor."""
+        sent = self.contents[self.batches[batch_id]["input_file_id"]].splitlines()
+        found = {result["custom_id"]: result for result in map(json.loads, self.answers[batch_id])}
+        names = [json.loads(line)["custom_id"] for line in sent if line.strip()]
+        return [json.dumps({**found[name], "cursor": str(at)}).encode() + b"\n" for at, name in enumerate(names, 1)]
+
     async def results(self, request: Request) -> Response:
         done = self.answers.get(request.path_params["id"])
         if done is None:
             return refusal(404, "No such batch.")
-        return Response(
-            b"".join(done[int(request.query_params.get("after", "0")) :]), media_type="application/x-ndjson"
-        )
+        if request.query_params.get("order") == "input":
+            done = self._as_sent(request.path_params["id"])
+        data = b"".join(done[int(request.query_params.get("after", "0")) :])
+        cut = self.faults.get("CUT", [])
+        sent = data[: cut.pop(0)] if cut else data
+        return StreamingResponse(iter([sent]), headers={"content-length": str(len(data))})
 
     async def cancel(self, request: Request) -> Response:
         batch = self.batches[request.path_params["id"]]

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
-from typing import Literal
 
 from batchway.billing.prices import Prices
 from batchway.core.errors import ConfigError
@@ -27,7 +26,16 @@ from batchway.providers.accounts import Accounts
 from batchway.providers.protocol import Tools
 from batchway.settings import ROLES, Settings
 from batchway.storage import Storage, open_storage
-from batchway.wire.batches import Batch, BatchAdopt, BatchCreate, BatchEstimate, BatchFilter, BatchList, EstimateCreate
+from batchway.wire.batches import (
+    Batch,
+    BatchAdopt,
+    BatchCreate,
+    BatchEstimate,
+    BatchFilter,
+    BatchList,
+    EstimateCreate,
+    ResultsFilter,
+)
 from batchway.wire.keys import Model, ModelList
 
 CONNECTIONS = 2048  # at most this many to all providers together
@@ -100,12 +108,9 @@ class Gateway:
         """See `pipeline/forecast.py`."""
         return await forecast.forecast(self.trip, principal, wanted)
 
-    def results(
-        self, principal: Principal, batch_id: str, after: str | None, status: Literal["failed", "completed"] | None
-    ) -> AsyncIterator[bytes]:
+    def results(self, principal: Principal, batch_id: str, wanted: ResultsFilter) -> AsyncIterator[bytes]:
         """See `pipeline/results.py`."""
-        ok = None if status is None else status == "completed"
-        return results.results(self.trip, principal.sees, batch_id, after, ok=ok)
+        return results.results(self.trip, principal.sees, batch_id, wanted)
 
     async def models(self, principal: Principal) -> ModelList:
         """The names that lines may use."""

@@ -26,6 +26,7 @@ from batchway.app import build
 from batchway.db.engine import Database
 from batchway.engine import Engine
 from batchway.http import Http
+from batchway.providers import registry
 from batchway.server.app import create_app, server
 from batchway.settings import load
 from batchway.storage.local import LocalStorage
@@ -103,6 +104,7 @@ async def serve(config: Path) -> None:
 
 def nursery() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children leave no zombies
+    registry.kinds()  # imports every provider
     for line in sys.stdin:
         wanted = json.loads(line)
         pid = os.fork()

@@ -33,7 +33,7 @@ class Ordeal:
     """`run` it, then ask for `violations`. Moments are drawn from `seed`; `each_life` runs once the gateway answers."""
 
     gateway: Gateway
-    simulator: Simulator
+    simulator: Simulator | None
     seed: int
     kills: int
     window: str = "24h"
@@ -50,19 +50,23 @@ class Ordeal:
         """From the upload to the end of the batch; kills until `kills` are done, then lets it end."""
         started = time.monotonic()
         chance = random.Random(self.seed)
-        self._counts = (0, 0)
-        self._changed = started
         self.gateway.start()
-        self.batch_id = self.gateway.create(self.gateway.upload(lines), self.window)
+        self.begin(lines)
         while self.status not in FINAL:
             self._live(chance)
         self.seconds = time.monotonic() - started
+
+    def begin(self, lines: bytes) -> None:
+        """Uploads and creates."""
+        self._counts = (0, 0)
+        self._changed = time.monotonic()
+        self.batch_id = self.gateway.create(self.gateway.upload(lines), self.window)
 
     def _live(self, chance: random.Random) -> None:
         last = self.deaths >= self.kills
         if not self.gateway.dead:
             self.each_life()
-            self._watch(float("inf") if last else chance.uniform(0.05, self.longest_life))
+            self.watch(float("inf") if last else chance.uniform(0.05, self.longest_life))
             if self.status in FINAL:
                 return
         self._die()
@@ -78,7 +82,7 @@ class Ordeal:
         self.deaths += 1
         self.each_death()
 
-    def _watch(self, seconds: float) -> None:
+    def watch(self, seconds: float) -> None:
         """Looks at the batch for so long, or until it ends."""
         until = time.monotonic() + seconds
         while self.status not in FINAL and time.monotonic() < until:
@@ -102,13 +106,18 @@ class Ordeal:
         self._counts, self.status = counts, batch["status"]
 
     def remains(self) -> Remains:
-        return read(self.gateway.database, self.gateway.home / "storage", self.batch_id)
+        return read(self.gateway.database, self.gateway.storage, self.batch_id)
 
     def violations(self, kinds: dict[str, str]) -> list[str]:
         """Everything that does not hold, of the batch as it ended and of what was seen meanwhile."""
         remains = self.remains()
-        found = [*self.complaints, *violations(remains, [self.simulator], kinds)]
+        found = [*self.complaints, *violations(remains, self._simulators, kinds)]
         return found + results_violations(remains, self.gateway.results(self.batch_id))
 
+    @property
+    def _simulators(self) -> list[Simulator]:
+        return [self.simulator] if self.simulator else []
+
     def summary(self) -> str:
-        return f"{self.deaths} kills in {self.seconds:.0f} s, {self.status}, faults {self.simulator.drawn()}"
+        drawn = [simulator.drawn() for simulator in self._simulators]
+        return f"{self.deaths} kills in {self.seconds:.0f} s, {self.status}, faults {drawn}"

@@ -42,11 +42,12 @@ def mixed_lines(count: int, *, bad: int = 7, model: str | None = None) -> bytes:
 
 @dataclass(frozen=True)
 class Run:
-    """How one run went: whether the gateway died on the way, and what does not hold."""
+    """How one run went: whether the gateway died on the way, what does not hold, how long it took."""
 
     remains: Remains
     died: bool
     found: list[str]
+    seconds: float
 
 
 class Scene:
@@ -80,6 +81,7 @@ class Scene:
         settings = {"poll_seconds": 0.1, "providers": {"openai": native, "local": local}}
         gateway = Gateway(folder / "home", settings, self._nursery.fork)
         self._simulator.forget()
+        started = time.monotonic()
 
         def mortal(config: Path, log: Path) -> Forked:
             return self._nursery.fork(config, log, points=folder / "points", die=die)
@@ -87,12 +89,13 @@ class Scene:
         try:
             gateway.launch(mortal)
             batch_id, died = self._follow(gateway, str(die))
+            seconds = time.monotonic() - started
             results = gateway.results(batch_id)
         finally:
             gateway.kill()
         remains = read(gateway.database, gateway.home / "storage", batch_id)
         found = [*violations(remains, [self._simulator], KINDS), *results_violations(remains, results)]
-        return Run(remains, died, found)
+        return Run(remains, died, found, seconds)
 
     def _follow(self, gateway: Gateway, name: str) -> tuple[str, bool]:
         """Uploads, creates and waits; starts the gateway again when it died. (Batch id, whether it died.)"""
@@ -161,6 +164,12 @@ def discover(folder: Path, *, content: bytes, during: During | None = None, **op
 def faults(runs: dict[str, Run]) -> dict[str, list[str]]:
     """What does not hold, by the point of the death."""
     return {point: run.found for point, run in runs.items() if run.found}
+
+
+def slowest(runs: dict[str, Run]) -> str:
+    """The runs that took longest, and their seconds."""
+    longest = sorted(runs.items(), key=lambda pair: -pair[1].seconds)[:5]
+    return ", ".join(f"{point}: {run.seconds:.0f} s" for point, run in longest)
 
 
 def cancels(gateway: Gateway, batch_id: str) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.crash.steps import discover, faults, first_of_each, mixed_lines, try_all
+from tests.crash.steps import discover, faults, first_of_each, mixed_lines, slowest, try_all
 
+SOON = 25.0  # seconds: a start, a submit that is waited for, two looks; no lease of the dead is waited for
 LINES = mixed_lines(30)
 # One for each promise: submit once, answers once, cost once, one ending.
 CRUCIAL = (
@@ -13,6 +14,7 @@ CRUCIAL = (
     "before db split._store #1",
     "before call POST /batches #1",
     "after call POST /batches #1",
+    "before call GET /batches/:id #1",
     "after db run._record #1",
     "after storage answers.jsonl #1",
     "after db collect._collected #2",
@@ -28,6 +30,7 @@ def test_every_promise_holds_after_a_death_at_the_crucial_points(tmp_path):
     runs = try_all(tmp_path, CRUCIAL, content=LINES)
     assert faults(runs) == {}
     assert [point for point, run in runs.items() if not run.died] == []
+    assert [point for point, run in runs.items() if run.seconds > SOON] == [], slowest(runs)
 
 
 @pytest.mark.slow
@@ -38,4 +41,4 @@ def test_every_promise_holds_after_a_death_at_any_point(tmp_path):
     assert faults(runs) == {}
     unreached = [point for point, run in runs.items() if not run.died]
     assert [point for point in unreached if point.endswith("#1")] == []
-    print(f"{len(runs) - len(unreached)} deaths")
+    print(f"{len(runs) - len(unreached)} deaths; the slowest: {slowest(runs)}")

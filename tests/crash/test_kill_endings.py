@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.crash.steps import During, Run, cancels, discover, faults, first_of_each, mixed_lines, try_all
+from tests.crash.steps import During, Run, cancels, discover, faults, first_of_each, mixed_lines, slowest, try_all
 from tests.gateway import Gateway
 
 SLOW = {"speed": 150, "latency": 0.6}  # the provider's batch takes seconds, and so do the executed lines
@@ -63,11 +63,9 @@ ENDINGS = {
         ("after db poll._record #1", "before db collect._collected #2"),
         simulator={"fail": "expire=1", "window_seconds": 2000},
     ),
-    "refused by the provider": Ending(
-        "completed", ("after db poll._record #1",), simulator={"fail": "fail_batch=1"}
-    ),
+    "refused by the provider": Ending("completed", ("after db poll._record #1",), simulator={"fail": "fail_batch=1"}),
     "all lines failed": Ending(
-        "completed", ("after db account._post #1", "before db finalize._end #1"), content=mixed_lines(30, bad=1)
+        "completed", ("after db account._post #1", "after db finalize._end #1"), content=mixed_lines(30, bad=1)
     ),
     "not valid": Ending(
         "failed", ("before db validate._record_failure #1",), content=mixed_lines(30, model="no/such-model")
@@ -94,7 +92,7 @@ def test_every_line_has_its_place_in_every_ending_wherever_the_gateway_dies(tmp_
     runs = ending.tried(tmp_path, first_of_each(found))
     assert faults(runs) == {}
     check_reasons(name, runs)
-    print(f"{name}: {sum(run.died for run in runs.values())} deaths, endings", endings(runs))
+    print(f"{name}: {sum(run.died for run in runs.values())} deaths, {dict(endings(runs))}; {slowest(runs)}")
 
 
 def endings(runs: dict[str, Run]) -> Counter[str]:

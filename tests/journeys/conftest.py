@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.journeys.trips import Running, running
+from tests.journeys.trips import Running, chat, running
 from tests.model_server import missing, tiny_model_server
 
 
@@ -30,3 +30,16 @@ def world(tmp_path_factory, model_url):
 def still(world: Running):
     """The simulator whose clock a test moves."""
     return world.simulators["still"]
+
+
+@pytest.fixture(scope="module")
+def nothing_is_lost(world: Running):
+    """A batch that was there before ends well; nothing of the refused is left."""
+    batch_id = world.create(world.upload(chat(300, "frozen")))["id"]
+    yield
+    world.until(batch_id, lambda batch: batch["batchway"]["jobs"] and batch["batchway"]["jobs"][0]["remote_id"])
+    world.simulators["still"].advance(5000)
+    assert world.wait(batch_id)["request_counts"] == {"total": 300, "completed": 300, "failed": 0}
+    assert world.violations(batch_id) == []
+    assert world.open_holds() == []
+    assert world.strays() == []

@@ -153,7 +153,9 @@ def test_expired_by_our_own_clock_while_the_provider_stalls(world, still):
     still.advance(300)
     world.until(batch_id, lambda batch: batch["request_counts"]["completed"] > 0)
     world.rows("update batches set expires_at = created_at where id = :id", id=batch_id)
-    world.until(batch_id, lambda _: world.rows("select 1 from jobs where batch_id = :id and cancel_at > 0", id=batch_id))
+    world.until(
+        batch_id, lambda _: world.rows("select 1 from jobs where batch_id = :id and cancel_at > 0", id=batch_id)
+    )
     still.advance(60)
     batch = world.wait(batch_id)
     output, errors = ended(world, batch, "expired", "in_progress_at", "finalizing_at")

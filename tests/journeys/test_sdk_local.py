@@ -104,6 +104,22 @@ def test_one_folder_has_one_gateway_in_a_process(home):
     assert local.open_local(home) is place.local()
 
 
+def test_a_forked_process_is_told_that_the_gateway_is_its_parents(home):
+    client = Client()
+    client.list_models()
+    child = os.fork()
+    if child == 0:
+        told = 1
+        try:
+            client.list_models(max_retries=0)
+        except batchway.APIConnectionError as error:
+            told = 0 if "forked" in str(error) else 2
+        finally:
+            os._exit(told)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert client.list_models().object == "list"
+
+
 def test_a_folder_that_another_process_serves_is_reached_over_http(home):
     home.mkdir(parents=True)
     lock = FolderLock(home / "engine.lock")

@@ -68,6 +68,15 @@ def test_a_run_lives_through_an_outage(gateway, naps):
     assert sorted(result.custom_id for result in run) == ["line-1", "line-2", "line-3"]
 
 
+def test_results_that_break_off_in_the_middle_come_once(gateway, naps):
+    gateway.at_a_time = 3
+    run = client(gateway).run(["a", "b", "c"], model="m", ordered=False)
+    run.wait()
+    gateway.faults["CUT"] = [len(gateway.answers[run.batch_id][0]) + 9, 1]
+    assert sorted(result.custom_id for result in run) == ["line-1", "line-2", "line-3"]
+    assert len(gateway.requests("GET", f"/v1/batches/{run.batch_id}/results")) == 3
+
+
 def test_a_run_can_be_named_so_that_it_happens_once(gateway):
     runs = [
         batchway.run([LINE], extra_headers={"Idempotency-Key": "nightly"}, extra_body={"extra": {"a": 1}})

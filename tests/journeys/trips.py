@@ -1,6 +1,6 @@
 """A running gateway in a process of its own, in front of simulators and a real model: what the journeys share.
 
-`Running` is asked over plain HTTP (as `serving.Served` is) and shows the rows and objects it keeps; `lines` makes input.
+`Running` is asked over plain HTTP (as `serving.Served` is) and shows what it keeps; `line` makes input.
 Accounts: `openai` and `second` are simulated batch APIs whose clock runs, `still` is one whose clock only `advance`
 moves, `live` executes against the first simulator, `local` against llama.cpp.
 """
@@ -11,7 +11,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,11 @@ from tests.simulator import Simulator
 CHAT = "/v1/chat/completions"
 PATIENCE = 40.0  # seconds for any one batch
 KINDS = {"openai": "openai", "second": "openai", "still": "openai", "live": "openai_compatible"}
+CLOCKS: dict[str, dict[str, Any]] = {
+    "openai": {"speed": 3000, "cancel_seconds": 30},
+    "second": {"speed": 3000, "seed": 2},
+    "still": {"speed": 0.001, "seed": 3, "cancel_seconds": 1},
+}
 MODELS = {
     "fast": ["openai/gpt-4o-mini"],
     "frozen": ["still/gpt-4o-mini"],
@@ -142,11 +147,18 @@ class Running:
 @contextmanager
 def running(folder: Path, model_url: str = "http://127.0.0.1:9/v1") -> Iterator[Running]:
     """A gateway in front of three simulators; ended with the block."""
-    simulators = {
-        "openai": Simulator(folder / "openai", speed=3000, cancel_seconds=30),
-        "second": Simulator(folder / "second", speed=3000, seed=2),
-        "still": Simulator(folder / "still", speed=0.001, seed=3, cancel_seconds=1),
-    }
+    with ExitStack() as stack:
+        simulators = {
+            name: stack.enter_context(closing(Simulator(folder / name, **options))) for name, options in CLOCKS.items()
+        }
+        gateway = Gateway(folder / "home", settings(simulators, model_url))
+        stack.callback(gateway.kill)
+        gateway.start()
+        yield Running(gateway, simulators, model_url)
+
+
+def settings(simulators: dict[str, Simulator], model_url: str) -> dict[str, Any]:
+    """batchway.yaml with an account for each simulator's batches, its single requests, and the model server."""
     natives = {"openai": {"max_lines": 512}, "second": {"max_lines": 100}, "still": {"max_lines": 512}}
     providers: dict[str, Any] = {
         name: {"kind": "openai", "api_key": "sim", "base_url": simulators[name].base_url, **more}
@@ -155,18 +167,12 @@ def running(folder: Path, model_url: str = "http://127.0.0.1:9/v1") -> Iterator[
     sync = {"kind": "openai_compatible", "base_url": simulators["openai"].base_url, "concurrency": 16}
     providers["live"] = {**sync, "api_key": "sim", "models": ["gpt-4.1-nano"]}
     providers["local"] = {"kind": "openai_compatible", "base_url": model_url, "concurrency": 4, "models": [MODEL_NAME]}
-    settings = {"poll_seconds": 0.1, "providers": providers, "models": MODELS, "max_file_bytes": 80 << 20}
-    gateway = Gateway(folder / "home", settings)
-    try:
-        gateway.start()
-        yield Running(gateway, simulators, model_url)
-    finally:
-        gateway.kill()
-        for simulator in simulators.values():
-            simulator.close()
+    return {"poll_seconds": 0.1, "providers": providers, "models": MODELS, "max_file_bytes": 80 << 20}
 
 
-def line(number: int, model: str = "fast", url: str = CHAT, *, simulate: str | None = None, **body: Any) -> dict[str, Any]:
+def line(
+    number: int, model: str = "fast", url: str = CHAT, *, simulate: str | None = None, **body: Any
+) -> dict[str, Any]:
     """One request; `simulate` is a fault that the simulator is asked for."""
     content = {
         CHAT: {"messages": [{"role": "user", "content": f"Say {number} – ö 漢."}]},
@@ -176,7 +182,12 @@ def line(number: int, model: str = "fast", url: str = CHAT, *, simulate: str | N
         "/v1/moderations": {"input": f"text {number}"},
     }[url]
     asked = {"metadata": {"simulate": simulate}} if simulate else {}
-    return {"custom_id": f"row-{number}", "method": "POST", "url": url, "body": {"model": model, **content, **asked, **body}}
+    return {
+        "custom_id": f"row-{number}",
+        "method": "POST",
+        "url": url,
+        "body": {"model": model, **content, **asked, **body},
+    }
 
 
 def chat(count: int, model: str = "fast") -> bytes:

@@ -129,7 +129,7 @@ class MemoryProvider:
             remote.answers = [good(custom_id) for custom_id, _ in remote.lines[: len(remote.lines) // 2]]
         self._points.reach("after cancel")
 
-    async def answers(self, job: JobSpec, look: Look) -> AsyncIterator[list[Answer]]:
+    async def answers(self, job: JobSpec, look: Look, source: Source) -> AsyncIterator[list[Answer]]:
         self._called("answers", job)
         found = [one for name in look.results for one in self._get(job, name).answers]
         for start in range(0, len(found), self.window):

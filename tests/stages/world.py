@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from batchway import pipeline
@@ -140,7 +141,7 @@ class World:
         """A new batch of these lines, in `validating`."""
         file_id = wanted.pop("input_file_id", None) or await self.file(*lines)
         fields = {"endpoint": CHAT, "completion_window": "24h", "input_file_id": file_id} | wanted
-        return (await create(self.trip, WHO, BatchCreate(**fields))).id
+        return (await create(self.trip, WHO, msgspec.convert(fields, BatchCreate))).id
 
     async def prepared(self, *lines: dict[str, Any], **wanted: Any) -> str:
         batch_id = await self.batch(*lines, **wanted)

@@ -6,10 +6,10 @@ import pytest
 
 from batchway.core.errors import RequestError
 from batchway.server import decoding
-from batchway.server.pagination import FileQuery, ResultsQuery
+from batchway.server.pagination import FileQuery
 from batchway.server.routes import OPERATIONS
 from batchway.server.routing import Table
-from batchway.wire.batches import BatchFilter
+from batchway.wire.batches import BatchFilter, ResultsFilter
 
 
 def test_defaults_are_openais():
@@ -38,7 +38,7 @@ def test_a_mapping_is_read_from_brackets():
         (BatchFilter, b"limit=", "limit", "invalid_type"),
         (BatchFilter, b"limit=" + b"9" * 5000, "limit", None),
         (BatchFilter, b"order=newest", "order", "invalid_value"),
-        (ResultsQuery, b"status=failing", "status", "invalid_value"),
+        (ResultsFilter, b"status=failing", "status", "invalid_value"),
         (BatchFilter, b"after=%00", "after", "invalid_value"),
         (BatchFilter, b"after[x]=1", "after", "invalid_type"),
         (BatchFilter, b"metadata=1&metadata[a]=1", "metadata", None),

@@ -14,7 +14,7 @@ import click
 
 from batchway.cli.follow import amount, conclude, follow, outcome
 from batchway.cli.options import json_option, metadata_option, pairs, watch_command_of, with_client
-from batchway.cli.screen import dollars, duration, emit, figures, note, table
+from batchway.cli.screen import duration, emit, figures, note, table
 from batchway.sdk.client import Client
 from batchway.sdk.objects import Batch
 from batchway.sdk.run import ENDED
@@ -214,9 +214,9 @@ def list_command(client: Client, *, as_json: bool, metadata: tuple[str, ...], **
 
 
 def _row(batch: Batch, now: float) -> tuple[str, ...]:
-    counts, own = batch.request_counts, batch.batchway
-    figures_of = (str(counts.total), str(counts.completed), str(counts.failed), duration(now - batch.created_at))
-    return (batch.id, batch.status, *figures_of, dollars(own.amount_usd if own else None))
+    counts = batch.request_counts
+    lines = (str(counts.total), str(counts.completed), str(counts.failed))
+    return (batch.id, batch.status, *lines, duration(now - batch.created_at), amount(batch))
 
 
 def _show_id(batch: Batch, *, as_json: bool) -> int:

@@ -12,7 +12,7 @@ import msgspec
 from batchway.cli.failures import Exit
 from batchway.cli.inputs import lines_of
 from batchway.cli.options import json_option, shape, source_options, window_option, with_client
-from batchway.cli.screen import dollars, emit, figures, note, size, table
+from batchway.cli.screen import emit, figures, note, size, table
 from batchway.core.linecheck import Findings, LineCheck
 from batchway.core.linefaults import waivable
 from batchway.sdk.client import Client
@@ -74,7 +74,7 @@ def _show_estimate(found: BatchEstimate, *, as_json: bool) -> None:
     columns = ("provider", "model", "lane", "lines", "input tokens", "amount")
     table(columns, [
         (route.provider, route.model, route.lane, str(route.lines), str(route.input_tokens),
-         dollars(route.amount_usd.likely) if route.amount_usd else route.reason or "unknown")
+         f"${route.amount_usd.likely}" if route.amount_usd else route.reason or "unknown")
         for route in found.routes
     ])  # fmt: skip
 

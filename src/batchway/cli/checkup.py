@@ -64,7 +64,7 @@ def check_python() -> Finding:
         return Finding("python", "problem", f"Python {platform.python_version()}", "Use Python 3.11 or later.")
     if missing:
         return Finding("python", "problem", f"not installed: {', '.join(missing)}", "Install batchway again.")
-    return Finding("python", "ok", f"Python {platform.python_version()}, batchway {_version('batchway')}")
+    return Finding("python", "ok", f"Python {platform.python_version()}, batchway {installed('batchway')}")
 
 
 def check_disk(settings: Settings) -> Finding:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from batchway.cli.failures import CommandError, Exit
 from batchway.cli.options import in_process
-from batchway.cli.screen import dollars, note
+from batchway.cli.screen import note
 from batchway.sdk.client import Client
 from batchway.sdk.objects import Batch
 from batchway.sdk.run import ENDED
@@ -112,6 +112,8 @@ def conclude(batch: Batch) -> None:
 
 
 def amount(batch: Batch) -> str:
-    """What the batch has cost so far, in words."""
+    """What the batch has cost so far in US dollars; in a word where that is not known."""
     own = batch.batchway
-    return dollars(own.amount_usd if own else None)
+    if own is None:
+        return "-"
+    return own.amount_status if own.amount_usd is None else f"${own.amount_usd}"

@@ -59,7 +59,8 @@ def lines_of(given: str, shape: Shape) -> Lines:
     for name in ("prompt", "system", "body"):
         if getattr(shape, name):
             raise CommandError(f"--{name} is for rows of CSV or Parquet; JSONL lines hold whole requests.")
-    return sys.stdin.buffer if given == "-" else Path(given)
+    # By its number: the file then has no name, such as "<stdin>", that the gateway would refuse.
+    return open(sys.stdin.fileno(), "rb", closefd=False) if given == "-" else Path(given)
 
 
 def _request_lines(path: Path, shape: Shape) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -85,9 +85,10 @@ class Joined:
         if self._table is None:
             yield from ({"custom_id": result.custom_id} | self._cells(result) for result in results)
             return
-        for number, (row, result) in enumerate(zip(inputs.rows(self._table), results, strict=True), 1):
-            if result.custom_id != inputs.row_id(number):
-                raise CommandError(f"{self._table}: it was changed while the batch ran.")
+        for number, (row, result) in enumerate(zip_longest(inputs.rows(self._table), results), 1):
+            if row is None or result is None or result.custom_id != inputs.row_id(number):
+                hint = "`batchway results` has the answers"
+                raise CommandError(f"{self._table}: it was changed while the batch ran; {hint}.")
             yield row | self._cells(result)
 
     def _cells(self, result: Result) -> dict[str, Any]:

@@ -81,8 +81,3 @@ def size(count: int) -> str:
             break
         amount, unit = amount / 1000, larger
     return f"{count} B" if unit == "B" else f"{amount:.1f} {unit}"
-
-
-def dollars(amount: str | None) -> str:
-    """An amount in US dollars; the word `unknown` where there is none."""
-    return "unknown" if amount is None else f"${amount}"

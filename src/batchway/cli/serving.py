@@ -36,6 +36,7 @@ from batchway.settings import Settings
 from batchway.worker import Worker
 
 STOP_SECONDS = 10.0
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 ANNOUNCED = "server.json"
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - how such a host is reached from here
 
@@ -74,16 +75,23 @@ async def _serve(settings: Settings, listening: socket.socket | None, tell: Call
         worker = Worker(gateway)
         await worker.start()
         try:
-            with _signalled() as stopping:
-                accounts = len(list(gateway.trip.accounts))
-                if listening is None:
-                    tell(Started(None, fresh, accounts))
-                    await stopping.wait()
-                    return
-                async with _announced(gateway, address(settings)):
-                    listening.listen(2048)
-                    tell(Started(address(settings), fresh, accounts))
-                    await server(create_app(gateway), settings.host, settings.port).serve(sockets=[listening])
+            accounts = len(list(gateway.trip.accounts))
+            if listening is None:
+                stopping = asyncio.Event()
+                _on_signal(stopping.set)
+                tell(Started(None, fresh, accounts))
+                await stopping.wait()
+                return
+            http = server(create_app(gateway), settings.host, settings.port)
+
+            def stop() -> None:
+                http.should_exit = True
+
+            _on_signal(stop)
+            async with _announced(gateway, address(settings)):
+                listening.listen(2048)
+                tell(Started(address(settings), fresh, accounts))
+                await http.serve(sockets=[listening])
         finally:
             await worker.stop(STOP_SECONDS)
     finally:
@@ -126,24 +134,21 @@ def _bound(settings: Settings) -> Generator[socket.socket | None]:
         yield made
 
 
-@contextmanager
-def _signalled() -> Generator[asyncio.Event]:
-    """An event that the first SIGINT or SIGTERM sets; the second has its usual effect.
+def _on_signal(stop: Callable[[], None]) -> None:
+    """Calls `stop` at the first SIGINT or SIGTERM; the second has its usual effect.
 
-    The server takes signals itself while it serves, and sends itself the same signal again once it has ended: that one
+    While the server serves it takes the signals itself, and sends itself the same one again once it has ended: that one
     ends here, so that the worker can still stop in peace.
     """
-    loop, stopping = asyncio.get_running_loop(), asyncio.Event()
-    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    loop = asyncio.get_running_loop()
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        for number in usual:
+    def first(_number: int, _frame: FrameType | None) -> None:
+        for number in STOPPING:
             signal.signal(number, signal.SIG_DFL)
-        loop.call_soon_threadsafe(stopping.set)
+        loop.call_soon_threadsafe(stop)
 
-    for number in usual:
-        signal.signal(number, stop)
-    yield stopping
+    for number in STOPPING:
+        signal.signal(number, first)
 
 
 @asynccontextmanager

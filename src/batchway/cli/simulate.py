@@ -21,6 +21,7 @@ from batchway.providers.registry import FOLDER
     "simulate",
     context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     add_help_option=False,
+    options_metavar="",
 )
 @click.argument("name", metavar="[NAME]", required=False)
 @click.argument("arguments", metavar="[OPTIONS]...", nargs=-1, type=click.UNPROCESSED)

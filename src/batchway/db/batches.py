@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, exists, func, or_, select, tuple_, update
@@ -13,9 +13,14 @@ from batchway.db.schema import batches, jobs, ledger, segments
 from batchway.wire.batches import BatchFilter
 
 
-def get(tx: Connection, batch_id: str, project: str | None = None) -> RowMapping:
-    """The row of one batch, of `project` unless that is None; NotFound also when it is somebody else's."""
+def get(tx: Connection, batch_id: str, project: str | None = None, *, hold: bool = False) -> RowMapping:
+    """The row of one batch, of `project` unless that is None; NotFound also when it is somebody else's.
+
+    With `hold` nobody else can change it before the transaction ends.
+    """
     query = select(batches).where(batches.c.id == batch_id)
+    if hold:
+        query = query.with_for_update()
     if project is not None:
         query = query.where(batches.c.project == project)
     row = tx.execute(query).mappings().one_or_none()
@@ -26,7 +31,7 @@ def get(tx: Connection, batch_id: str, project: str | None = None) -> RowMapping
 
 def page(tx: Connection, project: str | None, wanted: BatchFilter) -> tuple[list[RowMapping], bool]:
     """One page and whether more follow; keyset paging, so inserts meanwhile neither repeat nor hide a batch."""
-    query = select(batches).where(*_matches(project, wanted))
+    query = select(batches).where(*_matches(project, wanted), *_labelled(tx, wanted.metadata or {}))
     place = tuple_(batches.c.created_at, batches.c.id)
     if wanted.after:
         after = get(tx, wanted.after, project)
@@ -49,8 +54,6 @@ def _matches(project: str | None, wanted: BatchFilter) -> Iterable[ColumnElement
         yield batches.c.created_at > wanted.created_after
     if wanted.created_before is not None:
         yield batches.c.created_at < wanted.created_before
-    for key, value in (wanted.metadata or {}).items():
-        yield batches.c.metadata[key].as_string() == value
     if wanted.provider is not None:
         yield batches.c.id.in_(select(jobs.c.batch_id).where(jobs.c.account == wanted.provider))
     if wanted.model is not None:
@@ -58,6 +61,16 @@ def _matches(project: str | None, wanted: BatchFilter) -> Iterable[ColumnElement
             batches.c.model == wanted.model,
             batches.c.id.in_(select(jobs.c.batch_id).where(jobs.c.model == wanted.model)),
         )
+
+
+def _labelled(tx: Connection, metadata: Mapping[str, str]) -> Iterable[ColumnElement[bool]]:
+    """One condition a pair. SQLite's JSON paths have no way to write a name that holds a quote: it compares names."""
+    for key, value in metadata.items():
+        if tx.dialect.name == "sqlite":
+            pair = func.json_each(batches.c.metadata).table_valued("key", "value")
+            yield exists().select_from(pair).where(pair.c.key == key, pair.c.value == value)
+        else:
+            yield batches.c.metadata[key].as_string() == value
 
 
 def to_prepare(tx: Connection, now: float, limit: int) -> list[str]:

@@ -19,6 +19,7 @@ from batchway.core.usage import NO_USAGE, Usage, line_usage
 from batchway.db import batches, holds, jobs, ledger
 from batchway.db.transitions import move_job
 from batchway.pipeline.answers import read_answers
+from batchway.pipeline.routing import price_of
 from batchway.pipeline.trip import Trip
 
 
@@ -27,8 +28,7 @@ async def account(trip: Trip, job_id: str) -> None:
     row = await trip.db.read(jobs.get, job_id)
     if row["status"] != JobState.COLLECTED:
         return
-    kind = trip.accounts.kind(row["account"])
-    price = trip.prices.price(kind, row["model"], row["lane"], trip.clock())
+    price = price_of(trip, row)
     usage, amount, answered = NO_USAGE, 0, 0
     async for window in read_answers(trip.storage, row["answers_key"]):
         for answer in window:

@@ -6,10 +6,13 @@ the same one again answers the batch that has it.
 
 from __future__ import annotations
 
+import re
+from hashlib import sha256
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy.exc import IntegrityError
 
 from batchway.core.errors import NotFound, ProviderError, RequestError
 from batchway.core.jobs import JobSpec, Look, Route, Span
@@ -19,12 +22,14 @@ from batchway.db import batches
 from batchway.db.schema import jobs
 from batchway.db.transitions import create_batch, create_jobs, move_batch, move_job
 from batchway.pipeline.create import checked_metadata
-from batchway.pipeline.intake import Incoming, receive
+from batchway.pipeline.intake import Incoming, delete_file, receive
 from batchway.pipeline.trip import Trip
 from batchway.providers.protocol import Account, Adoptable
 from batchway.wire.batches import BatchAdopt
 
 WINDOW = 86400
+# It becomes a part of a URL's path at the provider, sent with our credentials: no "..", no query, nothing encoded.
+REMOTE_ID = re.compile(r"(?!\.+(/|$))[\w.:@=~-]+(/(?!\.+(/|$))[\w.:@=~-]+)*", re.ASCII)
 EVERY_LINE = Span(file_key="", start=0, end=0, first_line=1, models=frozenset())
 
 
@@ -35,9 +40,11 @@ async def adopt(trip: Trip, principal: Principal, wanted: BatchAdopt) -> str:
     if account is None:
         message = f"No provider '{wanted.provider}' with batches of its own is configured."
         raise RequestError(message, code="invalid_value", param="provider")
-    known = await trip.db.read(_holder, account.name, wanted.remote_id)
+    if REMOTE_ID.fullmatch(wanted.remote_id) is None:
+        message = "Invalid 'remote_id': no provider names a batch so."
+        raise RequestError(message, code="invalid_value", param="remote_id")
+    known = await _known(trip, principal, account, wanted.remote_id)
     if known is not None:
-        await trip.db.read(batches.get, known, principal.sees)
         return known
     job = _foreign(trip, account, wanted.remote_id)
     look, file = await _fetch(trip, principal, account, job)
@@ -50,9 +57,24 @@ async def adopt(trip: Trip, principal: Principal, wanted: BatchAdopt) -> str:
         lines=file["lines"],
         bytes=file["bytes"],
     )
-    await trip.db.write(_store, principal, job, file["id"], metadata, trip.clock())
+    try:
+        await trip.db.write(_store, principal, job, file["id"], metadata, trip.clock())
+    except IntegrityError:  # somebody else adopts the same one: their job has the token
+        await delete_file(trip, file)
+        known = await _known(trip, principal, account, wanted.remote_id)
+        if known is None:
+            raise
+        return known
     trip.bells.polls.set()
     return job.batch_id
+
+
+async def _known(trip: Trip, principal: Principal, account: Account, remote_id: str) -> str | None:
+    """The batch that has this job already; NotFound when it is somebody else's."""
+    batch_id = await trip.db.read(_holder, account.name, remote_id)
+    if batch_id is not None:
+        await trip.db.read(batches.get, batch_id, principal.sees)
+    return batch_id
 
 
 def _holder(tx: Connection, account: str, remote_id: str) -> str | None:
@@ -64,7 +86,7 @@ def _foreign(trip: Trip, account: Account, remote_id: str) -> JobSpec:
     return JobSpec(
         id=trip.new_id("job_"),
         batch_id=trip.new_id("batch_"),
-        token=trip.new_id("bw"),
+        token=_token(account.name, remote_id),
         route=Route(account=account.name, model=""),
         endpoint="",
         span=EVERY_LINE,
@@ -74,6 +96,11 @@ def _foreign(trip: Trip, account: Account, remote_id: str) -> JobSpec:
         deadline=trip.clock() + WINDOW,
         remote_id=remote_id,
     )
+
+
+def _token(account: str, remote_id: str) -> str:
+    """The same for the same remote job, and tokens are unique: of several who adopt it at once one commits."""
+    return "adopted-" + sha256(f"{account}\n{remote_id}".encode()).hexdigest()
 
 
 async def _fetch(trip: Trip, principal: Principal, account: Account, job: JobSpec) -> tuple[Look, RowMapping]:

@@ -29,7 +29,7 @@ async def cancel(trip: Trip, batch_id: str, project: str | None) -> None:
 
 
 def _want_cancelled(tx: Connection, batch_id: str, project: str | None, now: float) -> None:
-    batch = batches.get(tx, batch_id, project)
+    batch = batches.get(tx, batch_id, project, hold=True)  # a step at the same moment must not make this one void
     status = BatchState(batch["status"])
     if status in (BatchState.CANCELLING, BatchState.CANCELLED):
         return
@@ -66,6 +66,10 @@ async def stop(trip: Trip, batch_id: str) -> None:
             await trip.accounts.provider(job.route).cancel(job)
         except (ProviderError, KeyError) as error:
             log.warning("%s could not be asked to stop: %s", row["id"], error)
+            await trip.db.write(batches.postpone, [batch_id], trip.clock() + ASK_AGAIN)
+            continue
+        except Exception:  # a job that breaks must not keep the next ones running, and paid
+            log.exception("asking %s to stop broke", row["id"])
             await trip.db.write(batches.postpone, [batch_id], trip.clock() + ASK_AGAIN)
             continue
         await trip.db.write(jobs.note, row["id"], {"cancel_at": trip.clock(), "poll_at": trip.clock()})

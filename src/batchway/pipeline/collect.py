@@ -113,11 +113,14 @@ class _Places:
 async def _gather(trip: Trip, row: RowMapping, places: _Places, scratch: IO[bytes]) -> None:
     """Every answer of the provider into the scratch file, the first one a line when there are several."""
     job = jobs.spec(row)
+    ordinal = 0
     async for window in _job_lines(trip, job):
         for line in window:
-            places.ordinals[line.request.custom_id] = len(places.ordinals)
+            places.ordinals[line.request.custom_id] = ordinal  # of lines that share one, as adopted ones may: the last
+            ordinal += 1
     foreign = 0
-    async for answers in trip.accounts.provider(job.route).answers(job, jobs.last_look(row)):
+    provider = trip.accounts.provider(job.route)
+    async for answers in provider.answers(job, jobs.last_look(row), lambda: _job_lines(trip, job)):
         for answer in answers:
             if not answer.ok and row["outcome"] in STOPPED and _never_run(answer.line):
                 continue  # a missing answer that the provider spelled out: one rule for all of them, below

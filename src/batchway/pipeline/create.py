@@ -146,7 +146,13 @@ def _too_long(most: int, text: str) -> str:
 
 
 def _type_of(value: object) -> str:
-    words = {bool: "a boolean", int: "an integer", float: "a decimal", dict: "an object", list: "an array"}
+    words: dict[type[Any], str] = {
+        bool: "a boolean",
+        int: "an integer",
+        float: "a decimal",
+        dict: "an object",
+        list: "an array",
+    }
     return words.get(type(value), "null")
 
 

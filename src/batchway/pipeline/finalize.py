@@ -51,7 +51,7 @@ async def finalize(trip: Trip, batch_id: str) -> None:
 
 def _begin(tx: Connection, batch_id: str, ids: Mapping[str, str], now: float) -> RowMapping | None:
     """The batch with its file ids committed; None when it is not time, or somebody else has ended it."""
-    batch = batches.get(tx, batch_id)
+    batch = batches.get(tx, batch_id, hold=True)  # or two who meet would draw different ids
     ready = all(row["status"] == JobState.ACCOUNTED for row in jobs.of_batch(tx, batch_id))
     if not ready or batch["prepared_at"] is None:
         return None
@@ -66,7 +66,7 @@ def _begin(tx: Connection, batch_id: str, ids: Mapping[str, str], now: float) ->
 
 
 def _end(tx: Connection, batch_id: str, outs: Mapping[str, _Out], now: float) -> None:
-    batch = batches.get(tx, batch_id)
+    batch = batches.get(tx, batch_id, hold=True)
     status = BatchState(batch["status"])
     if status not in (BatchState.FINALIZING, BatchState.CANCELLING):
         return

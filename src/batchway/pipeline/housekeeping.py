@@ -42,6 +42,8 @@ async def tidy(trip: Trip, batch_id: str) -> None:
             await trip.accounts.provider(job.route).clean(job, jobs.last_look(row))
         except (ProviderError, KeyError) as error:
             log.warning("what %s left at %s stays there: %s", row["id"], row["account"], error)
+        except Exception:  # or this batch would come up first for ever, and keep all others from being tidied
+            log.exception("what %s left at %s stays there", row["id"], row["account"])
     await trip.storage.delete_prefix(f"answers/{batch_id}/")
     await trip.storage.delete_prefix(f"segments/{batch_id}/")
     await trip.db.write(batches.tidied, batch_id, trip.clock())

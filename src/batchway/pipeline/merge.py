@@ -20,19 +20,9 @@ WINDOW = 512  # answers
 
 async def merge(storage: Storage, rows: Iterable[RowMapping]) -> AsyncIterator[list[Stored]]:
     """Windows of answers, by line number; `rows` are collected jobs."""
-    waiting = sorted(rows, key=lambda row: row["first_line"], reverse=True)
-    open_jobs: list[tuple[int, int, _Cursor]] = []
     window: list[Stored] = []
-    while waiting or open_jobs:
-        while waiting and (not open_jobs or waiting[-1]["first_line"] <= open_jobs[0][0]):
-            cursor = _Cursor(read_answers(storage, waiting.pop()["answers_key"]))
-            await _requeue(open_jobs, cursor)
-        if not open_jobs:
-            continue
-        _, _, cursor = heapq.heappop(open_jobs)
-        limit = min(open_jobs[0][0] if open_jobs else 1 << 62, waiting[-1]["first_line"] if waiting else 1 << 62)
-        window += cursor.take_below(limit)
-        await _requeue(open_jobs, cursor)
+    async for _, answers in runs(storage, rows):
+        window += answers
         if len(window) >= WINDOW:
             yield window
             window = []
@@ -40,10 +30,28 @@ async def merge(storage: Storage, rows: Iterable[RowMapping]) -> AsyncIterator[l
         yield window
 
 
+async def runs(storage: Storage, rows: Iterable[RowMapping]) -> AsyncIterator[tuple[RowMapping, list[Stored]]]:
+    """The same stream with the job of each run of answers."""
+    waiting = sorted(rows, key=lambda row: row["first_line"], reverse=True)
+    open_jobs: list[tuple[int, int, _Cursor]] = []
+    while waiting or open_jobs:
+        while waiting and (not open_jobs or waiting[-1]["first_line"] <= open_jobs[0][0]):
+            row = waiting.pop()
+            cursor = _Cursor(row, read_answers(storage, row["answers_key"]))
+            await _requeue(open_jobs, cursor)
+        if not open_jobs:
+            continue
+        _, _, cursor = heapq.heappop(open_jobs)
+        limit = min(open_jobs[0][0] if open_jobs else 1 << 62, waiting[-1]["first_line"] if waiting else 1 << 62)
+        yield cursor.row, cursor.take_below(limit)
+        await _requeue(open_jobs, cursor)
+
+
 class _Cursor:
     """One job's answers, with the window under the reading point."""
 
-    def __init__(self, windows: AsyncIterator[list[Stored]]) -> None:
+    def __init__(self, row: RowMapping, windows: AsyncIterator[list[Stored]]) -> None:
+        self.row = row
         self._windows = windows
         self._window: list[Stored] = []
         self._at = 0

@@ -11,8 +11,9 @@ from batchway.core.principal import Principal
 from batchway.core.states import FINAL_BATCH_STATES, BatchState
 from batchway.core.textlines import lines
 from batchway.db import batches, files, jobs
+from batchway.db.idempotency import Idempotency
 from batchway.pipeline.create import create
-from batchway.pipeline.intake import Incoming, receive
+from batchway.pipeline.intake import Incoming, delete_file, receive
 from batchway.pipeline.merge import merge
 from batchway.pipeline.trip import Trip
 from batchway.wire.batches import Batch, BatchCreate
@@ -20,8 +21,11 @@ from batchway.wire.batches import Batch, BatchCreate
 MAX_LINE_BYTES = 64 << 20
 
 
-async def retry(trip: Trip, principal: Principal, batch_id: str) -> Batch:
-    """The new batch, with the old one's settings; Conflict when that still runs or has no line to try again."""
+async def retry(trip: Trip, principal: Principal, batch_id: str, *, idempotency: Idempotency | None = None) -> Batch:
+    """The new batch, with the old one's settings, or the first answer to the same Idempotency-Key.
+
+    Conflict when the old one still runs or has no line to try again.
+    """
     old = await trip.db.read(batches.get, batch_id, principal.sees)
     if old["status"] not in FINAL_BATCH_STATES:
         raise Conflict(f"Batch '{batch_id}' has status '{old['status']}': only an ended batch can be retried.")
@@ -50,7 +54,10 @@ async def retry(trip: Trip, principal: Principal, batch_id: str) -> Batch:
         priority=old["priority"],
         extra={**(old["extra"] or {}), "retry_of": batch_id},
     )
-    return await create(trip, owner, wanted, provider=old["provider"])
+    new = await create(trip, owner, wanted, provider=old["provider"], idempotency=idempotency)
+    if new.input_file_id != stored["id"]:  # somebody else with the same key was quicker
+        await delete_file(trip, stored)
+    return new
 
 
 async def _unanswered(trip: Trip, file: RowMapping, rows: list[RowMapping]) -> AsyncIterator[bytes]:

@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import RowMapping
 
 from batchway.billing.estimate import Demand
+from batchway.billing.prices import Price
 from batchway.core.jobs import Route
 from batchway.pipeline.trip import Trip
 from batchway.providers.accounts import NoRoute, Want
@@ -49,6 +50,12 @@ def demands(trip: Trip, plan: Plan, models: Stats, override: str | None) -> list
         )
         for route, names in plan.routes.items()
     ]
+
+
+def price_of(trip: Trip, job: RowMapping) -> Price | None:
+    """What the tokens of an ended job cost, as of its end; None when that is unknown."""
+    kind, model = trip.accounts.kind(job["account"]), trip.accounts.priced_as(job["account"], job["model"])
+    return trip.prices.price(kind, model, job["lane"], job["ended_at"] or trip.clock())
 
 
 def want_of(batch: RowMapping) -> Want:

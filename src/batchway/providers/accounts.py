@@ -72,6 +72,10 @@ class Accounts:
         """The kind of an account; its name when the settings no longer have it."""
         return self._accounts[name].kind if name in self._accounts else name
 
+    def priced_as(self, name: str, model: str) -> str:
+        """The name under which prices know a model of this account."""
+        return self._accounts[name].priced_as(model) if name in self._accounts else model
+
     def native_endpoints(self) -> set[str]:
         """Every endpoint that some native lane takes."""
         lanes = (account.native for account in self._accounts.values() if account.native)

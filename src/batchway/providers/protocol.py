@@ -62,8 +62,12 @@ class Provider(Protocol):
         """Asks the job to stop; one that has ended is left as it is."""
         ...
 
-    def answers(self, job: JobSpec, look: Look) -> AsyncIterator[list[Answer]]:
-        """Every answer there is, in any order, a window at a time. Lines without one are simply absent."""
+    def answers(self, job: JobSpec, look: Look, source: Source) -> AsyncIterator[list[Answer]]:
+        """Every answer there is, in any order, a window at a time. Lines without one are simply absent.
+
+        `source` opens the job's lines again: for providers that do not echo a line's custom_id, and for lines that were
+        never sent because the provider's dialect cannot express them (each is answered by its own error).
+        """
         ...
 
     async def clean(self, job: JobSpec, look: Look) -> None:
@@ -89,6 +93,7 @@ class Account:
     native: Provider | None = None
     endpoint: Endpoint | None = None
     models: tuple[str, ...] = ()  # as configured
+    priced_as: Callable[[str], str] = lambda model: model  # the name under which prices know a model of this account
     known: Callable[[str], bool] = lambda _model: False  # whether a bare model name is this provider's
     list_models: Callable[[], Awaitable[list[str]]] | None = None  # asks the provider
 

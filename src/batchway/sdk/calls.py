@@ -236,11 +236,15 @@ def batch_results(
     after: str | None = None,
     *,
     status: Literal["failed", "completed"] | None = None,
+    order: Literal["finished", "input"] | None = None,
     **options: Unpack[Options],
 ) -> Call[Result]:
-    """Streams the lines that have finished so far; each has the `cursor` to go on from with `after`."""
+    """Streams the lines that have finished so far; each has the `cursor` to go on from with `after`.
+
+    `order="input"` is for batches that have ended: every line once, as they were sent.
+    """
     route = f"GET /batches/{segment(batch_id, 'batch_id')}/results"
-    asked = call("batch_results", route, Result, options, query={"after": after, "status": status})
+    asked = call("batch_results", route, Result, options, query={"after": after, "status": status, "order": order})
     return replace(asked, streamed=True)
 
 

@@ -1,6 +1,6 @@
 """What `run` takes, as a JSONL source: a path stays what it is, everything else is written down line by line.
 
-The source can be read again, for a retried upload and for the order of the results. Memory is bounded: lines beyond a
+The source can be read again, for a retried upload. Memory is bounded: lines beyond a
 few MiB go to a temporary file.
 """
 
@@ -29,7 +29,6 @@ Lines: TypeAlias = "str | os.PathLike[str] | IO[bytes] | Iterable[str | Mapping[
 
 
 class _Named(msgspec.Struct):
-    custom_id: str = ""
     url: str = ""
 
 
@@ -44,17 +43,13 @@ class Input:
     source: Source
     endpoint: str
 
-    def custom_ids(self) -> Iterator[str]:
-        """The names of the lines, in their order."""
-        return (_named(line).custom_id for line in _lines_of(self.source))
-
 
 def prepared(given: Lines, model: str | None, endpoint: str | None) -> Input:
     """The input; BadRequestError when it cannot be one. Its endpoint is the first line's when none is given."""
     if isinstance(given, str | os.PathLike):
         found = _path(Path(cast("str", given)))
     elif hasattr(given, "read"):
-        opened = source(given)  # copied: by the time of the results, its owner may have closed it
+        opened = source(given)  # copied: a retried upload reads it again
         found = _spooled(opened.pieces(), opened.filename)
     elif isinstance(given, Mapping | bytes):
         raise BadRequestError("Expected a path, a file, or a list of prompts, bodies or lines.", param="source")

@@ -1,7 +1,7 @@
 """A whole job: lines in, results out. Submitting, waiting and reading are written once, for both flavours.
 
-Results come in input order after the end (the gateway's two files are each in that order, so the input's names merge
-them; memory holds one line of each), or as lines finish. A batch is left running when its follower is interrupted.
+Results come in input order after the end, or as lines finish; a stream that breaks off goes on where it stopped. A
+batch is left running when its follower is interrupted.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Literal, Unpack
 
 from batchway.sdk import calls
 from batchway.sdk.call import KEY_HEADER, Call, Options
-from batchway.sdk.caller import Caller, decoded_lines
+from batchway.sdk.caller import Caller
 from batchway.sdk.errors import APIConnectionError, BatchFailedError
 from batchway.sdk.lines import Input, Lines, prepared
 from batchway.sdk.objects import Batch
@@ -27,6 +27,7 @@ FIRST_LOOK, LONGEST_LOOK, PACE = 0.25, 10.0, 0.05
 PATIENT = 10  # retries of a look: a gateway that restarts takes its time
 
 Progress = bool | Callable[[Batch], object]
+Order = Literal["finished", "input"]
 
 log = logging.getLogger("batchway")
 
@@ -171,12 +172,13 @@ class Followed:
                     yield result
         self._refuse_failed()
 
-    async def _finished(self, after: str | None) -> AsyncGenerator[Result]:
+    async def _finished(self, after: str | None, order: Order | None = None) -> AsyncGenerator[Result]:
         """What has finished so far; a stream that breaks off goes on where it stopped."""
         breaks = 0
         while True:
             try:
-                async for line in self._caller.lines(calls.batch_results(self.batch.id, after, **self._looks)):
+                asked = calls.batch_results(self.batch.id, after, order=order, **self._looks)
+                async for line in self._caller.lines(asked):
                     result = Result(line)
                     after, breaks = result.cursor, 0
                     yield result
@@ -190,52 +192,12 @@ class Followed:
     async def _in_order(self) -> AsyncGenerator[Result]:
         await self._wait()
         self._refuse_failed()
-        heads = [_Head(self._file(file_id)) for file_id in (self.batch.output_file_id, self.batch.error_file_id)]
-        try:
-            async for result in self._merged(heads):
-                yield result
-        finally:
-            for head in heads:
-                await head.close()
-
-    async def _merged(self, heads: list[_Head]) -> AsyncGenerator[Result]:
-        for head in heads:
-            await head.advance()
-        for custom_id in self._job.input.custom_ids():
-            for head in heads:
-                if head.result is not None and head.result.custom_id == custom_id:
-                    yield head.result
-                    await head.advance()
-                    break
-        for head in heads:  # lines of other names: none, unless the input changed meanwhile; even then nothing is lost
-            while head.result is not None:
-                yield head.result
-                await head.advance()
-
-    async def _file(self, file_id: str | None) -> AsyncGenerator[dict[str, Any]]:
-        if file_id is not None:
-            _, pieces = await self._caller.download(calls.file_content(file_id, **self._looks))
-            async for line in decoded_lines(pieces):
-                yield line
+        async for result in self._finished(None, "input"):
+            yield result
 
     def _refuse_failed(self) -> None:
         if self.batch.status == "failed":
             raise BatchFailedError(self.batch)
-
-
-class _Head:
-    """The first result of a file that was not given yet; None at its end."""
-
-    def __init__(self, lines: AsyncGenerator[dict[str, Any]]) -> None:
-        self._lines = lines
-        self.result: Result | None = None
-
-    async def advance(self) -> None:
-        line = await anext(self._lines, None)
-        self.result = None if line is None else Result(line)
-
-    async def close(self) -> None:
-        await self._lines.aclose()
 
 
 @contextmanager

@@ -7,13 +7,22 @@ another project is NotFound. An operation given an `Idempotency` stores its answ
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Literal, Protocol
+from typing import Protocol
 
 from batchway.core.principal import Principal
 from batchway.db.engine import Database
 from batchway.db.idempotency import Idempotency
 from batchway.storage import Storage
-from batchway.wire.batches import Batch, BatchAdopt, BatchCreate, BatchEstimate, BatchFilter, BatchList, EstimateCreate
+from batchway.wire.batches import (
+    Batch,
+    BatchAdopt,
+    BatchCreate,
+    BatchEstimate,
+    BatchFilter,
+    BatchList,
+    EstimateCreate,
+    ResultsFilter,
+)
 from batchway.wire.keys import ModelList
 
 
@@ -51,10 +60,8 @@ class Operations(Protocol):
 
     async def estimate(self, principal: Principal, wanted: EstimateCreate) -> BatchEstimate: ...
 
-    def results(
-        self, principal: Principal, batch_id: str, after: str | None, status: Literal["failed", "completed"] | None
-    ) -> AsyncIterator[bytes]:
-        """Whole lines (OpenAI's output lines plus `"cursor"`), some at a time, as NDJSON."""
+    def results(self, principal: Principal, batch_id: str, wanted: ResultsFilter) -> AsyncIterator[bytes]:
+        """Whole lines (OpenAI's output lines with `"cursor"` and `"amount_usd"`), some at a time, as NDJSON."""
         ...
 
     async def models(self, principal: Principal) -> ModelList: ...

@@ -19,13 +19,6 @@ class FileQuery(msgspec.Struct, kw_only=True):
     purpose: Text | None = None
 
 
-class ResultsQuery(msgspec.Struct, kw_only=True):
-    """Which results: those after a cursor, or all; failed, completed or both."""
-
-    after: Annotated[str, msgspec.Meta(description="The `cursor` of the last line you have.")] | None = None
-    status: Literal["failed", "completed"] | None = None
-
-
 class UploadQuery(msgspec.Struct, kw_only=True):
     """How strictly a file is taken."""
 

@@ -143,6 +143,14 @@ class BatchList(msgspec.Struct, kw_only=True):
     has_more: bool = False
 
 
+class ResultsFilter(msgspec.Struct, kw_only=True):
+    """Which results: those behind the cursor `after`, of one `status`, as they finished or, after the end, as sent."""
+
+    after: Annotated[str, msgspec.Meta(description="The `cursor` of the last line you have.")] | None = None
+    status: Literal["failed", "completed"] | None = None
+    order: Literal["finished", "input"] = "finished"
+
+
 class TokenRange(msgspec.Struct, kw_only=True):
     """A guess with its bounds."""
 

@@ -80,7 +80,7 @@ class ExecutedProvider:
     async def cancel(self, job: JobSpec) -> None:
         await self._executor.cancel(job.id)
 
-    async def answers(self, job: JobSpec, look: Look) -> AsyncIterator[list[Answer]]:
+    async def answers(self, job: JobSpec, look: Look, source: Source) -> AsyncIterator[list[Answer]]:
         for row in await self._executor.db.read(segments.of_job, job.id):
             stored = await read_segment(self._executor.storage, row["storage_key"])
             yield [Answer(_head.decode(line).custom_id, ok, line) for _, ok, line in stored]

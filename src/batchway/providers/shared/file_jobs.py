@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -18,7 +18,7 @@ from batchway.core.jobs import Counts, JobSpec, Limits, Look
 from batchway.core.spans import Line
 from batchway.core.states import Outcome
 from batchway.core.textlines import lines
-from batchway.http import SAFE, FilePart, Http
+from batchway.http import SAFE, FilePart, Http, Reply
 from batchway.providers.protocol import Answer, Source
 from batchway.wire.lines import output_line
 
@@ -85,6 +85,7 @@ class _Id(msgspec.Struct):
 
 
 Rewrite = Callable[[Line, JobSpec], bytes]
+T = TypeVar("T")
 
 
 class FileJobs:
@@ -164,9 +165,9 @@ class FileJobs:
             ok=(200, 409),
         )
 
-    async def answers(self, job: JobSpec, look: Look) -> AsyncIterator[list[Answer]]:
+    async def answers(self, job: JobSpec, look: Look, source: Source) -> AsyncIterator[list[Answer]]:
         """The lines of the output file, then of the error file."""
-        del job
+        del job, source
         for file_id in look.results:
             async for window in lines(self._content(file_id), limit=self._dealer.max_line_bytes):
                 yield [_answer(raw) for raw in window if raw.strip()]
@@ -180,8 +181,13 @@ class FileJobs:
 
     async def clean(self, job: JobSpec, look: Look) -> None:
         """Deletes the uploaded input and the result files."""
-        remote = await self._get(str(job.remote_id))
-        for file_id in filter(None, (remote.input_file_id, *look.results)):
+        try:
+            input_file_id = (await self._get(str(job.remote_id))).input_file_id
+        except ProviderError as error:
+            if error.status != 404:
+                raise
+            input_file_id = None  # the provider has forgotten the batch, and with it what it read
+        for file_id in filter(None, (input_file_id, *look.results)):
             await self._http.request(
                 "DELETE",
                 f"{self._dealer.base_url}/files/{file_id}",
@@ -204,12 +210,12 @@ class FileJobs:
             timeout=UPLOAD_TIMEOUT,
             retry=SAFE,  # a second copy of a file costs nothing
         )
-        return msgspec.json.decode(reply.body, type=_Id).id
+        return _decoded(reply, _Id).id
 
     async def _get(self, remote_id: str) -> _Remote:
         url = f"{self._dealer.base_url}/batches/{remote_id}"
         reply = await self._http.request("GET", url, headers=self._dealer.headers, timeout=CALL_TIMEOUT)
-        return msgspec.json.decode(reply.body, type=_Remote)
+        return _decoded(reply, _Remote)
 
     async def _newest(self) -> AsyncIterator[_Remote]:
         query: dict[str, str | int | bool] = {"limit": PAGE}
@@ -221,7 +227,7 @@ class FileJobs:
                 query=query,
                 timeout=CALL_TIMEOUT,
             )
-            page = msgspec.json.decode(reply.body, type=_Page)
+            page = _decoded(reply, _Page)
             for remote in page.data:
                 yield remote
             if not page.has_more or not page.data:
@@ -237,8 +243,21 @@ class FileJobs:
 
 
 def _answer(raw: bytes) -> Answer:
-    parsed = output_line.decode(raw)
+    try:
+        parsed = output_line.decode(raw)
+    except msgspec.DecodeError:
+        message = f"a result file holds a line of {len(raw)} bytes that is no answer"
+        raise ProviderError(message, fault=Fault.TRANSIENT) from None
     return Answer(parsed.custom_id, parsed.ok, raw)
+
+
+def _decoded(reply: Reply, shape: type[T]) -> T:
+    """The body in this shape; anything else, such as a proxy's page with status 200, passes as a provider's failure."""
+    try:
+        return msgspec.json.decode(reply.body, type=shape)
+    except msgspec.DecodeError:
+        message = f"an answer of {len(reply.body)} bytes (status {reply.status}) is not what was asked for"
+        raise ProviderError(message, fault=Fault.TRANSIENT, status=reply.status) from None
 
 
 def _window(seconds: int) -> str:

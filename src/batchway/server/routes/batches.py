@@ -12,7 +12,6 @@ from starlette.responses import Response, StreamingResponse
 
 from batchway.core.states import FINAL_BATCH_STATES
 from batchway.server import once
-from batchway.server.pagination import ResultsQuery
 from batchway.server.routing import Call, Operation, encode
 from batchway.wire.batches import (
     Batch,
@@ -23,6 +22,7 @@ from batchway.wire.batches import (
     BatchList,
     EstimateCreate,
     RequestCounts,
+    ResultsFilter,
 )
 
 INLINE_BYTES = 16 << 20  # of inline requests; more belongs into a file, which streams
@@ -87,9 +87,8 @@ async def estimate(call: Call) -> BatchEstimate:
 
 
 async def results(call: Call) -> Response:
-    """Output lines as they finish, each with its `cursor`."""
-    wanted: ResultsQuery = call.query
-    windows = aiter(call.gateway.results(call.principal, call.params["batch_id"], wanted.after, wanted.status))
+    """Output lines with their cursors and amounts: as they finish, or after the end in input order."""
+    windows = aiter(call.gateway.results(call.principal, call.params["batch_id"], call.query))
     first = await anext(windows, None)
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(_windows(first, windows), headers=headers, media_type="application/x-ndjson")
@@ -173,8 +172,8 @@ OPERATIONS = (
         tag="Batches", errors=(404, 409, 422), headers=REPEATABLE,
     ),
     Operation(
-        method="GET", path="/batches/{batch_id}/results", name="batchResults", handler=results, query=ResultsQuery,
-        media="application/x-ndjson", tag="Batches", errors=(404,),
+        method="GET", path="/batches/{batch_id}/results", name="batchResults", handler=results, query=ResultsFilter,
+        media="application/x-ndjson", tag="Batches", errors=(404, 409),
     ),
     Operation(
         method="GET", path="/batches/{batch_id}/events", name="batchEvents", handler=events,

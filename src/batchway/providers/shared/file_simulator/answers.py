@@ -17,7 +17,7 @@ from typing import Any, cast
 
 import msgspec
 
-from batchway.providers.openai.simulator_errors import ApiError, missing, out_of_range, wrong_type, wrong_value
+from batchway.providers.shared.file_simulator.errors import ApiError, missing, out_of_range, wrong_type, wrong_value
 from batchway.providers.shared.simulation import Answer, Dice, answer
 
 Json = dict[str, Any]

@@ -1,6 +1,6 @@
 """How the simulator reads requests and answers: JSON, checked query values, streamed files, broken connections.
 
-Invariant: every refusal is an `ApiError`, so a client only ever sees OpenAI's envelope.
+Invariant: every refusal is an `ApiError`, so a client only ever sees the provider's envelope.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from batchway.providers.openai.simulator_errors import ApiError, out_of_range, wrong_type
-from batchway.providers.openai.simulator_life import Simulation
+from batchway.providers.shared.file_simulator.errors import ApiError, out_of_range, wrong_type
+from batchway.providers.shared.file_simulator.life import Simulation
 from batchway.providers.shared.simulation import abort_connection
 
 _CHUNK = 1 << 20
@@ -36,9 +36,10 @@ class JsonResponse(Response):
         return msgspec.json.encode(content)
 
 
-def error_response(error: ApiError) -> JsonResponse:
+def error_response(simulation: Simulation, scope: Scope, error: ApiError) -> JsonResponse:
     """The answer that an error is."""
-    return JsonResponse(error.body, status_code=error.status, headers=error.headers)
+    body = simulation.flavor.error(scope, error)
+    return JsonResponse(body, status_code=error.status, headers=error.headers)
 
 
 async def json_object(request: Request) -> dict[str, Any]:
@@ -76,8 +77,8 @@ def page(shown: list[dict[str, Any]], limit: int) -> dict[str, Any]:
     }
 
 
-def expiry_seconds(policy: object, name: str) -> int | None:
-    """Seconds of an `expires_after` policy (anchor `created_at`, from an hour to 30 days), or None without one."""
+def expiry_seconds(policy: object, name: str, allowed: tuple[int, int]) -> int | None:
+    """Seconds of an `expires_after` policy (anchor `created_at`), or None without one; `allowed` is lowest and highest."""
     if policy is None:
         return None
     if not isinstance(policy, Mapping):
@@ -89,8 +90,8 @@ def expiry_seconds(policy: object, name: str) -> int | None:
     seconds = fields.get("seconds")
     if isinstance(seconds, bool) or not isinstance(seconds, int):
         raise wrong_type(f"{name}.seconds", "an integer", seconds)
-    if not 3_600 <= seconds <= 2_592_000:
-        raise out_of_range(f"{name}.seconds", seconds, 3_600, 2_592_000)
+    if not allowed[0] <= seconds <= allowed[1]:
+        raise out_of_range(f"{name}.seconds", seconds, *allowed)
     return seconds
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import multipart
 from starlette.requests import Request
 from starlette.responses import Response
 
-from batchway.providers.openai.simulator_errors import ApiError, missing, not_found, wrong_value
-from batchway.providers.openai.simulator_http import (
+from batchway.providers.shared.file_simulator.errors import ApiError, missing, not_found, wrong_value
+from batchway.providers.shared.file_simulator.web import (
     FileContent,
     JsonResponse,
     expiry_seconds,
@@ -23,9 +23,9 @@ from batchway.providers.openai.simulator_http import (
     page_limit,
     simulation_of,
 )
-from batchway.providers.openai.simulator_life import Simulation
-from batchway.providers.openai.simulator_lines import decoded
-from batchway.providers.openai.simulator_store import File, add_file, expired_files, get_file, list_files, remove_file
+from batchway.providers.shared.file_simulator.life import Simulation
+from batchway.providers.shared.file_simulator.lines import decoded
+from batchway.providers.shared.file_simulator.store import File, add_file, expired_files, get_file, list_files, remove_file
 
 _BATCH_DAYS = 30 * 86_400
 _FIELD_BYTES = 64 * 1024
@@ -46,10 +46,16 @@ class _Form:
         return None if value is None else value.decode("utf-8", "replace")
 
 
+def _shown(request: Request, file: File) -> dict[str, Any]:
+    simulation = simulation_of(request)
+    status = simulation.flavor.file_status(simulation.settings, file, simulation.clock.now())
+    return simulation.flavor.file(request, file.shown(status))
+
+
 async def upload(request: Request) -> Response:
     """`POST /files`."""
     simulation = simulation_of(request)
-    identity = simulation.new_id("file-")
+    identity = simulation.flavor.new_id("file-")
     path = simulation.folder / f"{identity}.part"
     try:
         form = await _receive(request, path, simulation.settings.max_bytes)
@@ -58,7 +64,7 @@ async def upload(request: Request) -> Response:
     finally:
         path.unlink(missing_ok=True)
     add_file(simulation.db, file)
-    return JsonResponse(file.shown())
+    return JsonResponse(_shown(request, file), status_code=simulation.flavor.created(request))
 
 
 async def _receive(request: Request, path: Path, max_bytes: int) -> _Form:
@@ -104,7 +110,7 @@ def _accepted(simulation: Simulation, identity: str, form: _Form, path: Path) ->
     if purpose == "batch":
         _check_first_line(form.filename, path)
     now = simulation.clock.now()
-    seconds = expiry_seconds(_expires_after(form), "expires_after")
+    seconds = expiry_seconds(_expires_after(form), "expires_after", simulation.flavor.expiry)
     default = _BATCH_DAYS if purpose == "batch" else None
     kept = seconds or default
     return File(
@@ -118,7 +124,7 @@ def _accepted(simulation: Simulation, identity: str, form: _Form, path: Path) ->
 
 
 def _check_first_line(filename: str, path: Path) -> None:
-    """OpenAI looks at the name and the first line only; later lines fail the batch."""
+    """Providers look at the name and the first line only; later lines fail the batch."""
     with path.open("rb") as file:
         first = file.readline().removeprefix(b"\xef\xbb\xbf")
     if not filename.endswith(".jsonl") or decoded(first) is None:
@@ -165,12 +171,12 @@ async def listing(request: Request) -> Response:
     files = list_files(
         simulation.db, purpose=query.get("purpose"), after=after, ascending=order == "asc", limit=limit + 1
     )
-    return JsonResponse(page([file.shown() for file in files], limit))
+    return JsonResponse(page([_shown(request, file) for file in files], limit))
 
 
 async def retrieve(request: Request) -> Response:
     """`GET /files/{file_id}`."""
-    return JsonResponse(_found(request).shown())
+    return JsonResponse(_shown(request, _found(request)))
 
 
 async def content(request: Request) -> Response:

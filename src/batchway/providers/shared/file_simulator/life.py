@@ -6,7 +6,6 @@ once each, in a thread; a state that needs them waits for them, whatever the clo
 
 from __future__ import annotations
 
-import secrets
 import shutil
 import sqlite3
 import tempfile
@@ -20,9 +19,10 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from batchway.providers.openai.simulator_lines import Order, Rules, Scan, Written, failing, line_fault, scan, write
-from batchway.providers.openai.simulator_settings import SimulatorSettings
-from batchway.providers.openai.simulator_store import (
+from batchway.providers.shared.file_simulator.flavor import Flavor
+from batchway.providers.shared.file_simulator.lines import Order, Rules, Scan, Written, failing, line_fault, scan, write
+from batchway.providers.shared.file_simulator.settings import SimulatorSettings
+from batchway.providers.shared.file_simulator.store import (
     TERMINAL,
     Batch,
     Fate,
@@ -47,7 +47,8 @@ _SLOWER = 20
 class Simulation:
     """One running simulator: its settings, clock, chance, database, folder of files and work in threads."""
 
-    def __init__(self, settings: SimulatorSettings, *, clock: Callable[[], float]) -> None:
+    def __init__(self, flavor: Flavor, settings: SimulatorSettings, *, clock: Callable[[], float]) -> None:
+        self.flavor = flavor
         self.settings = settings
         self.faults = settings.faults
         self.dice = Dice(settings.seed)
@@ -78,10 +79,6 @@ class Simulation:
     def path(self, file_id: str) -> Path:
         """Where a file's bytes lie; ids are the simulator's own, never a client's."""
         return self.folder / "files" / file_id
-
-    def new_id(self, prefix: str) -> str:
-        # Not from the seed: a simulator started afresh must not give an id again that a gateway still remembers.
-        return f"{prefix}{secrets.token_hex(16)}"
 
     def hits(self, fault: str, *what: str | int) -> bool:
         """Draws a fault by its field name and counts it when it happens."""
@@ -156,9 +153,10 @@ def _validating(simulation: Simulation, batch: Batch, now: float) -> bool:
 def _in_progress(simulation: Simulation, batch: Batch, now: float) -> bool:
     finish = batch.stamps["in_progress_at"] + batch.fate.runs_for + batch.fate.stalls_for
     finish = inf if batch.never or batch.fate.stops_at is not None else finish
-    if now < min(finish, batch.expires_at):
+    closes = inf if batch.overruns else batch.expires_at
+    if now < min(finish, closes):
         return False
-    if finish < batch.expires_at:
+    if finish < closes:
         batch.done = batch.total
         return _enter(batch, "finalizing", finish)
     if batch.done is None:
@@ -222,6 +220,8 @@ def _rules(simulation: Simulation, batch: Batch) -> Rules:
         line_rate=batch.fate.line_rate,
         max_requests=simulation.settings.max_requests,
         models=simulation.settings.models,
+        line_ids=simulation.flavor.line_ids,
+        decorate=simulation.flavor.answer,
     )
 
 
@@ -232,7 +232,8 @@ def _scanned(simulation: Simulation, batch_id: str, found: Scan) -> None:
     batch.model, batch.total, batch.never, batch.tokens = found.model, found.total, found.never(), found.tokens
     order = found.order(_rules(simulation, batch))
     batch.failed_ranks = array("I", [rank for rank, at in enumerate(order) if failing(found.fates[at])]).tobytes()
-    batch.faults = found.faults or _whole_batch_fault(simulation, batch)
+    faults = found.faults or _whole_batch_fault(simulation, batch)
+    batch.faults = [simulation.flavor.fault(fault) for fault in faults]
     batch.scanned_at = simulation.clock.now()
     save_batch(simulation.db, batch)
 
@@ -242,19 +243,15 @@ def _whole_batch_fault(simulation: Simulation, batch: Batch) -> list[dict[str, A
     limit = simulation.settings.enqueued_token_limit
     if batch.fate.fails == "fail_batch":
         return [line_fault("billing_hard_limit_reached", "Billing hard limit has been reached.")]
-    waiting = 0
-    if limit is not None:
-        others = (
-            look(simulation, other) for other in active_batches(simulation.db, batch.model) if other.id != batch.id
-        )
-        waiting = sum(other.tokens for other in others if other.status not in TERMINAL)
-    if batch.fate.fails is None and (limit is None or waiting + batch.tokens <= limit):
+    if batch.fate.fails is None and (limit is None or waiting(simulation, batch) + batch.tokens <= limit):
         return []
-    text = (
-        f"Enqueued token limit reached for {batch.model} in organization org-simulator. Limit: {limit or 0} enqueued "
-        "tokens. Please try again once some in_progress batches have been completed."
-    )
-    return [line_fault("token_limit_exceeded", text)]
+    return [line_fault("token_limit_exceeded", simulation.flavor.too_many_tokens(batch.model, limit or 0))]
+
+
+def waiting(simulation: Simulation, batch: Batch) -> int:
+    """Tokens of the unfinished batches of the same model, besides this one."""
+    others = (look(simulation, other) for other in active_batches(simulation.db, batch.model) if other.id != batch.id)
+    return sum(other.tokens for other in others if other.status not in TERMINAL)
 
 
 def _files_written(simulation: Simulation, batch: Batch, rest: str | None) -> bool:
@@ -279,7 +276,8 @@ def _results(simulation: Simulation, batch_id: str, order: Order, written: Writt
     if batch is None:
         return
     batch.output_file_id = _keep(simulation, batch, order.output, written.output_lines)
-    batch.error_file_id = _keep(simulation, batch, order.errors, written.error_lines)
+    empty = simulation.flavor.empty_error_files and batch.status == "finalizing"
+    batch.error_file_id = _keep(simulation, batch, order.errors, written.error_lines + empty)
     batch.completed, batch.failed, batch.usage = written.completed, written.failed, written.usage
     batch.written_at = simulation.clock.now()
     save_batch(simulation.db, batch)
@@ -292,7 +290,7 @@ def _keep(simulation: Simulation, batch: Batch, path: Path, lines: int) -> str |
         return None
     now = simulation.clock.now()
     file = File(
-        id=simulation.new_id("file-"),
+        id=simulation.flavor.new_id("file-"),
         filename=f"{batch.id}_{path.suffix.removeprefix('.').replace('errors', 'error')}.jsonl",
         purpose="batch_output",
         bytes=path.stat().st_size,

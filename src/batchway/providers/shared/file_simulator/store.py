@@ -1,4 +1,4 @@
-"""What a simulated OpenAI remembers: its files, its batches and the requests it answered, in one SQLite database.
+"""What a simulated provider remembers: its files, its batches and the requests it answered, in one SQLite database.
 
 Statements take the connection first; only the event loop uses it. Invariant: a change is on disk (of a `state_dir`)
 when the answer that reports it is sent, so a killed simulator comes back knowing everything it accepted.
@@ -26,7 +26,7 @@ class File(msgspec.Struct, kw_only=True):
     created_at: float
     expires_at: float | None = None
 
-    def shown(self) -> dict[str, Any]:
+    def shown(self, status: str) -> dict[str, Any]:
         """The File object of the API."""
         return {
             "id": self.id,
@@ -36,7 +36,7 @@ class File(msgspec.Struct, kw_only=True):
             "expires_at": None if self.expires_at is None else int(self.expires_at),
             "filename": self.filename,
             "purpose": self.purpose,
-            "status": "processed",
+            "status": status,
             "status_details": None,
         }
 
@@ -61,7 +61,8 @@ class Batch(msgspec.Struct, kw_only=True):
     """A batch: what the client sent, what its scan and its writing found, and when it entered each state.
 
     `failed_ranks`: 4 bytes a failing line, its place in the order of finishing, ascending. `done`: lines that have run
-    when it stopped running; None while it may still run on.
+    when it stopped running; None while it may still run on. `overruns`: whether it runs on when its window has closed.
+    `extra`: what the flavor keeps with it.
     """
 
     id: str
@@ -89,6 +90,8 @@ class Batch(msgspec.Struct, kw_only=True):
     usage: dict[str, int] | None = None
     output_file_id: str | None = None
     error_file_id: str | None = None
+    overruns: bool = False
+    extra: dict[str, Any] = {}
 
 
 _SCHEMA = """

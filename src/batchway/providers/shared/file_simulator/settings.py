@@ -1,4 +1,4 @@
-"""What a simulator of OpenAI is told at its start. Times of batches are virtual seconds, latency is real seconds."""
+"""What a simulator is told at its start. Times of batches are virtual seconds, latency is real seconds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from batchway.providers.shared.simulation import NO_FAULTS, Faults
 
 @dataclass(frozen=True, kw_only=True)
 class SimulatorSettings:
-    """Where it listens, how fast its clock runs, what goes wrong, and OpenAI's limits (raise or lower them for tests).
+    """Where it listens, how fast its clock runs, what goes wrong, and the provider's limits (raise or lower them).
 
     `speed`: virtual seconds in a real one. `state_dir`: where state outlives the process; None keeps it in memory and
     in a temporary folder. `api_key`: None accepts any bearer. `models`: the only models there are; empty accepts any.

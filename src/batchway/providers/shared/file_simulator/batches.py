@@ -11,8 +11,7 @@ from typing import Any, cast
 from starlette.requests import Request
 from starlette.responses import Response
 
-from batchway.providers.openai.simulator_answers import ENDPOINTS
-from batchway.providers.openai.simulator_errors import (
+from batchway.providers.shared.file_simulator.errors import (
     ApiError,
     missing,
     not_found,
@@ -20,7 +19,7 @@ from batchway.providers.openai.simulator_errors import (
     wrong_type,
     wrong_value,
 )
-from batchway.providers.openai.simulator_http import (
+from batchway.providers.shared.file_simulator.web import (
     BrokenConnection,
     JsonResponse,
     error_response,
@@ -30,10 +29,11 @@ from batchway.providers.openai.simulator_http import (
     page_limit,
     simulation_of,
 )
-from batchway.providers.openai.simulator_life import Simulation, cancel, draw_fate, look, shown
-from batchway.providers.openai.simulator_lines import line_fault
-from batchway.providers.openai.simulator_store import (
+from batchway.providers.shared.file_simulator.life import Simulation, cancel, draw_fate, look, shown
+from batchway.providers.shared.file_simulator.lines import line_fault
+from batchway.providers.shared.file_simulator.store import (
     Batch,
+    File,
     created_since,
     get_batch,
     get_file,
@@ -48,19 +48,35 @@ async def create(request: Request) -> Response:
     """`POST /batches`."""
     simulation = simulation_of(request)
     body = await json_object(request)
-    _check(body)
-    _check_rate(simulation)
-    batch = _stored(simulation, body)
+    check(simulation, body, ("input_file_id", "endpoint", "completion_window"))
+    file = _input_file(simulation, body["input_file_id"])
+    batch = new_batch(simulation, body)
+    if file is None:
+        lose_input(simulation, batch)
+    return started(request, batch)
+
+
+def started(request: Request, batch: Batch) -> Response:
+    """Stores a new batch and answers its creation, or lies about it."""
+    simulation = simulation_of(request)
+    save_batch(simulation.db, batch)
     if simulation.hits("accept_then_500", batch.ordinal):
-        return error_response(status_error(500))
+        return error_response(simulation, request.scope, status_error(500))
     if simulation.hits("accept_then_reset", batch.ordinal):
         return BrokenConnection()
-    return JsonResponse(shown(simulation, look(simulation, batch)))
+    status = simulation.flavor.created(request)
+    return JsonResponse(_shown(request, look(simulation, batch)), status_code=status)
 
 
-def _check(body: dict[str, Any]) -> None:
-    supported = {"endpoint": ENDPOINTS, "completion_window": ("24h",)}
-    for name in ("input_file_id", "endpoint", "completion_window"):
+def _shown(request: Request, batch: Batch) -> dict[str, Any]:
+    simulation = simulation_of(request)
+    return simulation.flavor.batch(request.scope, batch, shown(simulation, batch))
+
+
+def check(simulation: Simulation, body: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Refuses a creation without these, with other values than are supported, or too soon after others."""
+    supported = {"endpoint": simulation.flavor.endpoints, "completion_window": ("24h",)}
+    for name in names:
         value = body.get(name)
         if value is None:
             raise missing(name)
@@ -69,7 +85,13 @@ def _check(body: dict[str, Any]) -> None:
         if name in supported and value not in supported[name]:
             raise wrong_value(name, value, supported[name])
     _check_metadata(body.get("metadata"))
-    expiry_seconds(body.get("output_expires_after"), "output_expires_after")
+    _output_seconds(simulation, body)
+    _check_rate(simulation)
+
+
+def _output_seconds(simulation: Simulation, body: dict[str, Any]) -> int | None:
+    name = "output_expires_after"
+    return expiry_seconds(body.get(name), name, simulation.flavor.expiry)
 
 
 def _check_metadata(metadata: Any) -> None:
@@ -106,31 +128,44 @@ def _check_rate(simulation: Simulation) -> None:
     raise ApiError(429, text, type="requests", code="rate_limit_exceeded", headers=headers)
 
 
-def _stored(simulation: Simulation, body: dict[str, Any]) -> Batch:
-    """The new batch; one whose input file is unknown is accepted and fails, as at OpenAI."""
-    file = get_file(simulation.db, body["input_file_id"])
-    if file is not None and file.purpose != "batch":
+def _input_file(simulation: Simulation, identity: str) -> File | None:
+    """The file that a batch is to read; ApiError when it cannot be one's input, None when there is none."""
+    file = get_file(simulation.db, identity)
+    if file is None:
+        return None
+    if file.purpose != "batch":
         text = f"The file '{file.id}' has purpose '{file.purpose}'; a batch reads files with purpose 'batch'."
         raise ApiError(400, text, param="input_file_id", code="invalid_value")
+    status = simulation.flavor.file_status(simulation.settings, file, simulation.clock.now())
+    if status != "processed":
+        text = f"The file '{file.id}' is not ready: its status is '{status}', and a batch reads files once 'processed'."
+        raise ApiError(400, text, param="input_file_id", code="invalid_request")
+    return file
+
+
+def new_batch(simulation: Simulation, body: dict[str, Any]) -> Batch:
+    """A batch as it begins, not stored yet."""
     ordinal = next_ordinal(simulation.db)
     now = simulation.clock.now()
-    batch = Batch(
-        id=simulation.new_id("batch_"),
+    return Batch(
+        id=simulation.flavor.new_id("batch_"),
         ordinal=ordinal,
         endpoint=body["endpoint"],
-        input_file_id=body["input_file_id"],
+        input_file_id=body.get("input_file_id") or "",
         metadata=body.get("metadata"),
-        output_seconds=expiry_seconds(body.get("output_expires_after"), "output_expires_after"),
+        output_seconds=_output_seconds(simulation, body),
         created_at=now,
         expires_at=now + simulation.settings.window_seconds,
         fate=draw_fate(simulation, ordinal),
+        overruns=not simulation.flavor.expires,
     )
-    if file is None:
-        text = f"Cannot find file {batch.input_file_id}, or organization org-simulator does not have access to it."
-        batch.faults = [line_fault("invalid_request", text, "file_id")]
-        batch.scanned_at = now
-    save_batch(simulation.db, batch)
-    return batch
+
+
+def lose_input(simulation: Simulation, batch: Batch) -> None:
+    """A batch whose input file is unknown is accepted and fails, as at OpenAI."""
+    text = f"Cannot find file {batch.input_file_id}, or organization org-simulator does not have access to it."
+    batch.faults = [line_fault("invalid_request", text, "file_id")]
+    batch.scanned_at = simulation.clock.now()
 
 
 def _found(request: Request) -> Batch:
@@ -144,7 +179,7 @@ def _found(request: Request) -> Batch:
 
 async def retrieve(request: Request) -> Response:
     """`GET /batches/{batch_id}`."""
-    return JsonResponse(shown(simulation_of(request), _found(request)))
+    return JsonResponse(_shown(request, _found(request)))
 
 
 async def listing(request: Request) -> Response:
@@ -155,7 +190,7 @@ async def listing(request: Request) -> Response:
     if after is not None and get_batch(simulation.db, after) is None:
         raise not_found("batch", after)
     batches = list_batches(simulation.db, after=after, limit=limit + 1)
-    return JsonResponse(page([shown(simulation, look(simulation, batch)) for batch in batches], limit))
+    return JsonResponse(page([_shown(request, look(simulation, batch)) for batch in batches], limit))
 
 
 async def cancelling(request: Request) -> Response:
@@ -168,4 +203,4 @@ async def cancelling(request: Request) -> Response:
         raise ApiError(409, f"Cannot cancel a batch with status '{status}'.")
     if status not in ("cancelling", "cancelled"):
         cancel(simulation, batch)
-    return JsonResponse(shown(simulation, look(simulation, batch)))
+    return JsonResponse(_shown(request, look(simulation, batch)))

@@ -12,18 +12,18 @@ from typing import Any, cast
 from starlette.requests import Request
 from starlette.responses import Response
 
-from batchway.providers.openai.simulator_answers import DATED, Json, body_hash, refusal, respond
-from batchway.providers.openai.simulator_errors import ApiError, not_found, status_error
-from batchway.providers.openai.simulator_http import (
+from batchway.providers.shared.file_simulator.answers import DATED, Json, body_hash, refusal, respond
+from batchway.providers.shared.file_simulator.errors import ApiError, filtered, not_found, status_error
+from batchway.providers.shared.file_simulator.web import (
     BrokenConnection,
     JsonResponse,
     NoAnswer,
     json_object,
     simulation_of,
 )
-from batchway.providers.openai.simulator_life import Simulation, look, shown
-from batchway.providers.openai.simulator_lines import supported, trigger, trigger_fate
-from batchway.providers.openai.simulator_store import (
+from batchway.providers.shared.file_simulator.life import Simulation, look, shown
+from batchway.providers.shared.file_simulator.lines import FILTERED, supported, trigger, trigger_fate
+from batchway.providers.shared.file_simulator.store import (
     active_batches,
     count_attempt,
     list_batches,
@@ -41,22 +41,23 @@ def throttled(simulation: Simulation) -> ApiError:
     return status_error(429, headers)
 
 
-async def infer(request: Request) -> Response:
-    """`POST` to one of the sync endpoints."""
+async def infer(request: Request, endpoint: str) -> Response:
+    """`POST` to one of the sync endpoints; the path may name the model in the body's place."""
     simulation = simulation_of(request)
     body = await json_object(request)
+    body = {**body, "model": request.path_params.get("deployment", body.get("model"))}
     capacity = simulation.settings.capacity
     if capacity is not None and simulation.in_flight >= capacity:
         raise throttled(simulation)
     simulation.in_flight += 1
     try:
-        return await _answer(request, simulation, body)
+        return await _answer(request, endpoint, body)
     finally:
         simulation.in_flight -= 1
 
 
-async def _answer(request: Request, simulation: Simulation, body: Json) -> Response:
-    endpoint = request.url.path
+async def _answer(request: Request, endpoint: str, body: Json) -> Response:
+    simulation = simulation_of(request)
     key = (str(body.get("model")), body_hash(body), _line_name(request, body))
     attempts = count_attempt(simulation.db, key)
     if simulation.settings.latency:
@@ -80,7 +81,7 @@ async def _answer(request: Request, simulation: Simulation, body: Json) -> Respo
     mark_answered(simulation.db, key)
     if simulation.hits("drop", simulation.requests):
         return BrokenConnection()
-    return JsonResponse(answer, headers=_RATE_HEADERS)
+    return JsonResponse(simulation.flavor.answer(endpoint, answer), headers=_RATE_HEADERS)
 
 
 _RATE_HEADERS = {
@@ -109,6 +110,8 @@ def _triggered(simulation: Simulation, word: str, attempts: int) -> Response | N
     if name == "reset":
         return BrokenConnection()
     status = trigger_fate(name)
+    if status == FILTERED:
+        raise filtered()
     if status == 429:
         raise throttled(simulation)
     if status >= 400:
@@ -116,22 +119,24 @@ def _triggered(simulation: Simulation, word: str, attempts: int) -> Response | N
     return None  # what only a batch can do to a line
 
 
-def _model(name: str) -> Json:
-    return {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "openai"}
+def _model(name: str, owner: str) -> Json:
+    return {"id": name, "object": "model", "created": 1_700_000_000, "owned_by": owner}
 
 
 async def models(request: Request) -> Response:
     """`GET /models`."""
-    names = simulation_of(request).settings.models or tuple(DATED)
-    return JsonResponse({"object": "list", "data": [_model(name) for name in names]})
+    simulation = simulation_of(request)
+    names = simulation.settings.models or tuple(DATED)
+    return JsonResponse({"object": "list", "data": [_model(name, simulation.flavor.name) for name in names]})
 
 
 async def model(request: Request) -> Response:
     """`GET /models/{name}`."""
     name: str = request.path_params["name"]
-    if not supported(name, simulation_of(request).settings.models):
+    simulation = simulation_of(request)
+    if not supported(name, simulation.settings.models):
         raise not_found("Model", name)
-    return JsonResponse(_model(name))
+    return JsonResponse(_model(name, simulation.flavor.name))
 
 
 async def overview(request: Request) -> Response:
@@ -140,7 +145,7 @@ async def overview(request: Request) -> Response:
     drawn = {name: count for name, count in simulation.drawn.items() if count}
     return JsonResponse(
         {
-            "simulator": "openai",
+            "simulator": simulation.flavor.name,
             "now": simulation.clock.now(),
             "speed": simulation.clock.speed,
             "requests": simulation.requests,

@@ -10,20 +10,28 @@ from __future__ import annotations
 import os
 import random
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import msgspec
 
-from batchway.providers.openai.simulator_answers import Json, input_count, refusal, respond
-from batchway.providers.openai.simulator_errors import ApiError, status_error
+from batchway.providers.shared.file_simulator.answers import Json, input_count, refusal, respond
+from batchway.providers.shared.file_simulator.errors import ApiError, filtered, status_error
 from batchway.providers.shared.simulation import Dice
 
 # What becomes of a line: a number from 400 is the HTTP status it fails with.
-ANSWERED, REFUSED, EXPIRES, LOST, ZERO, TWICE = range(6)
-_WORDS = {"expire": EXPIRES, "lost": LOST, "zero": ZERO, "twice": TWICE, "timeout": 408, "reset": 503}
+ANSWERED, REFUSED, EXPIRES, LOST, ZERO, TWICE, FILTERED = range(7)
+_WORDS = {
+    "expire": EXPIRES,
+    "lost": LOST,
+    "zero": ZERO,
+    "twice": TWICE,
+    "timeout": 408,
+    "reset": 503,
+    "content_filter": FILTERED,
+}
 _RANDOM_STATUSES = (400, 429, 500, 503)
 
 FAULTS_LISTED = 1000
@@ -45,6 +53,13 @@ class Rules:
     line_rate: float
     max_requests: int
     models: tuple[str, ...]
+    line_ids: bool = True
+    decorate: Callable[[str, Json], Json] = lambda _endpoint, body: body
+
+    @property
+    def kind(self) -> str:
+        """The endpoint as OpenAI spells it: some take it without its version."""
+        return self.endpoint if self.endpoint.startswith("/v1/") else f"/v1{self.endpoint}"
 
 
 @dataclass
@@ -74,7 +89,7 @@ class Scan:
 
 def failing(fate: int) -> bool:
     """Whether a line that ran counts as failed."""
-    return fate == REFUSED or fate >= 400
+    return fate in (REFUSED, FILTERED) or fate >= 400
 
 
 @dataclass
@@ -115,7 +130,7 @@ def _fate(rules: Rules, number: int, body: Json) -> int:
     word = trigger(body)
     if word is not None:
         return trigger_fate(word)
-    if refusal(rules.endpoint, body) is not None:
+    if refusal(rules.kind, body) is not None:
         return REFUSED
     if rules.dice.hits(rules.line_rate, "line", rules.ordinal, number):
         return _RANDOM_STATUSES[int(rules.dice.draw("status", rules.ordinal, number) * len(_RANDOM_STATUSES))]
@@ -213,7 +228,7 @@ def _model_faults(line: Json, number: int, rules: Rules, found: Scan) -> Iterato
         yield line_fault("mismatched_model", text, "body.model", number)
     else:
         found.model = model
-    if rules.endpoint == "/v1/chat/completions":
+    if rules.kind == "/v1/chat/completions":
         if "messages" not in body:
             yield line_fault("invalid_request", "Messages parameter is required.", "body.messages", number)
         if body.get("stream"):
@@ -228,8 +243,8 @@ def _whole_file_faults(found: Scan, rules: Rules, inputs: int) -> None:
         found.faults.append(line_fault("empty_file", "The batch input file is empty."))
     if found.total > rules.max_requests:
         text = f"The batch input file contains more than {rules.max_requests} requests."
-        found.faults.append(line_fault("invalid_request", text))
-    if rules.endpoint == "/v1/embeddings" and inputs > EMBEDDING_INPUTS:
+        found.faults.append(line_fault("too_many_tasks", text))
+    if rules.kind == "/v1/embeddings" and inputs > EMBEDDING_INPUTS:
         text = f"The batch input file contains more than {EMBEDDING_INPUTS} embedding inputs."
         found.faults.append(line_fault("invalid_request", text))
 
@@ -273,12 +288,11 @@ def _ran(line: Json, index: int, found: Scan, order: Order, rules: Rules) -> Jso
     fate = found.fates[index]
     body: Json = line["body"]
     try:
-        if fate >= 400:
-            raise status_error(fate)
-        refused = refusal(rules.endpoint, body)
+        refused = status_error(fate) if fate >= 400 else filtered() if fate == FILTERED else refusal(rules.kind, body)
         if refused is not None:
             raise refused
-        status, answer = (0 if fate == ZERO else 200), respond(rules.endpoint, body, rules.dice, order.now)
+        answer = rules.decorate(rules.kind, respond(rules.kind, body, rules.dice, order.now))
+        status = 0 if fate == ZERO else 200
     except ApiError as error:
         status, answer = error.status, error.body
     except (KeyError, TypeError, ValueError, AttributeError):
@@ -299,8 +313,8 @@ def _encoded(line: Json, index: int, result: Json | None, rules: Rules, fate: in
     """The line of one result and whether it goes to the output file; none, or two, where the line asked for that."""
     if result is None or (fate == LOST and result["response"]):
         return
-    identity = f"batch_req_{rules.batch_id[-8:]}{index:08x}"
-    encoded = msgspec.json.encode({"id": identity, "custom_id": line.get("custom_id"), **result}) + b"\n"
+    named: Json = {"id": f"batch_req_{rules.batch_id[-8:]}{index:08x}"} if rules.line_ids else {}
+    encoded = msgspec.json.encode({**named, "custom_id": line.get("custom_id"), **result}) + b"\n"
     response = result["response"]
     answered = response is not None and response["status_code"] < 400
     for _ in range(2 if fate == TWICE and answered else 1):

@@ -1,4 +1,4 @@
-"""The simulator's error answers: OpenAI's envelope, codes and wording.
+"""The simulator's error answers: OpenAI's envelope, codes and wording, where a flavor says nothing else.
 
 Wording is what live responses showed (read in the OpenAI docs, SDK 3.54 and user reports, November 2026); where none
 was seen the code is right and the words are ours.
@@ -54,6 +54,23 @@ def status_error(status: int, headers: Mapping[str, str] | None = None) -> ApiEr
     fallback = 400 if status < 500 else 500
     message, kind, code = _STATUSES.get(status, _STATUSES[fallback])
     return ApiError(status, message, headers=headers, type=kind, code=code)
+
+
+def filtered() -> ApiError:
+    """The refusal of a prompt by a content filter, as Azure words it for single requests (read November 2026)."""
+    text = (
+        "The response was filtered due to the prompt triggering Azure OpenAI's content management policy. "
+        "Please modify your prompt and retry."
+    )
+    error = ApiError(400, text, param="prompt", code="content_filter")
+    verdict = {"filtered": True, "severity": "high"}
+    error.error["type"] = None
+    error.error["status"] = 400
+    error.error["innererror"] = {
+        "code": "ResponsibleAIPolicyViolation",
+        "content_filter_result": {"hate": {"filtered": False, "severity": "safe"}, "violence": verdict},
+    }
+    return error
 
 
 def missing(name: str) -> ApiError:

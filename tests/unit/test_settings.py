@@ -1,0 +1,145 @@
+"""Settings: where they come from, which one wins, and how a wrong one is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from batchway.core.errors import ConfigError
+from batchway.settings import ELSEWHERE, KEYS, ROLES, Settings, load
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def written(text: str) -> Path:
+        path = tmp_path / "batchway.yaml"
+        path.write_text(text)
+        return path
+
+    return written
+
+
+def refused(*args: Any, **kwargs: Any) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(*args, **kwargs)
+    return str(caught.value)
+
+
+def test_without_anything_said_the_defaults_hold() -> None:
+    settings = load(env={})
+    assert (settings.host, settings.port, settings.roles) == ("127.0.0.1", 4000, list(ROLES))
+    assert settings.folder == Path.home() / ".batchway"
+    assert settings.database == f"sqlite:///{Path.home()}/.batchway/batchway.db"
+    assert settings.storage == f"file://{Path.home()}/.batchway/storage"
+
+
+def test_an_option_wins_over_a_variable_and_a_variable_over_the_file(write) -> None:
+    path = write("port: 1001\nhost: 127.0.0.2\nlog_level: debug\n")
+    env = {"BATCHWAY_PORT": "1002", "BATCHWAY_HOST": "127.0.0.3"}
+    settings = load(path, env=env, overrides={"port": 1003, "host": None})
+    assert (settings.port, settings.host, settings.log_level) == (1003, "127.0.0.3", "debug")
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "value"),
+    [
+        ("BATCHWAY_PORT", "4001", 4001),
+        ("BATCHWAY_NO_AUTH", "true", True),
+        ("BATCHWAY_ROLES", "api, worker", ["api", "worker"]),
+        ("BATCHWAY_POLL_SECONDS", "0.5", 0.5),
+        ("BATCHWAY_MODELS", "{fast: [a/b]}", {"fast": ["a/b"]}),
+        ("BATCHWAY_PROVIDERS", "{local: {kind: openai_compatible}}", {"local": {"kind": "openai_compatible"}}),
+    ],
+)
+def test_every_kind_of_setting_can_be_a_variable(variable: str, text: str, value: object) -> None:
+    key = variable.removeprefix("BATCHWAY_").lower()
+    assert getattr(load(env={variable: text}), key) == value
+
+
+@pytest.mark.parametrize("key", sorted(KEYS))
+def test_an_empty_variable_is_none_at_all(key: str) -> None:
+    assert load(env={f"BATCHWAY_{key.upper()}": ""}) == Settings()
+
+
+@pytest.mark.parametrize("variable", sorted(ELSEWHERE))
+def test_variables_of_the_sdk_and_the_command_are_left_to_them(variable: str) -> None:
+    assert load(env={variable: "x"}) == Settings()
+
+
+def test_variables_of_others_are_none_of_ours() -> None:
+    assert load(env={"PORT": "1", "OTHER_BATCHWAY_PORT": "2"}) == Settings()
+
+
+def test_an_unknown_key_is_told_with_the_nearest_one(write) -> None:
+    assert "unknown setting 'prot'; did you mean 'port'?" in refused(write("prot: 1\n"), env={})
+
+
+def test_an_unknown_variable_is_told_with_the_nearest_one() -> None:
+    assert "BATCHWAY_PROT; did you mean 'BATCHWAY_PORT'?" in refused(env={"BATCHWAY_PROT": "1"})
+
+
+def test_a_key_like_no_other_is_told_with_all_there_are(write) -> None:
+    assert "known: database_url" in refused(write("zzzzzzzz: 1\n"), env={})
+
+
+def test_the_file_may_name_variables_at_any_depth(write) -> None:
+    path = write("providers: {a: {api_key: '${KEY}', urls: ['http://${HOST}/v1']}}\n")
+    settings = load(path, env={"KEY": "sk-1", "HOST": "h"})
+    assert settings.providers["a"] == {"api_key": "sk-1", "urls": ["http://h/v1"]}
+
+
+def test_a_variable_that_is_not_set_is_told_with_its_place(write) -> None:
+    path = write("providers: {a: {api_key: '${NOT_THERE}'}}\n")
+    assert "providers.a.api_key: the variable NOT_THERE is not set" in refused(path, env={})
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("port: many\n", "port"),
+        ("port: 65536\n", "port: 65536 is not between 0 and 65535"),
+        ("roles: []\n", "roles: at least one of"),
+        ("roles: [cook]\n", "roles"),
+        ("log_level: loud\n", "log_level"),
+        ("no_auth: true\nhost: 0.0.0.0\n", "no_auth: refused on 0.0.0.0"),
+        ("no_auth: true\nhost: example.org\n", "no_auth: refused on example.org"),
+        ("master_key: short\n", "master_key: at least 8 characters"),
+        ("- a\n- b\n", "must be a table of settings"),
+        ("a: [\n", "is not YAML"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_told(write, text: str, told: str) -> None:
+    assert told in refused(write(text), env={})
+
+
+def test_the_secret_is_never_part_of_what_is_told(write) -> None:
+    path = write("master_key: [sk-very-secret]\n")
+    assert "sk-very-secret" not in refused(path, env={})
+
+
+def test_a_file_that_is_not_there_is_told_with_its_name(tmp_path: Path) -> None:
+    assert "nothing.yaml: cannot be read" in refused(tmp_path / "nothing.yaml", env={})
+
+
+def test_a_file_in_another_encoding_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("host: ä\n".encode("latin-1"))
+    assert "is not YAML" in refused(path, env={})
+
+
+def test_an_empty_file_says_nothing(write) -> None:
+    assert load(write("# all as usual\n"), env={}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [("127.0.0.1", True), ("127.8.8.8", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("h", False)],
+)
+def test_loopback_is_what_only_this_machine_reaches(host: str, loopback: bool) -> None:
+    assert Settings(host=host).loopback is loopback
+
+
+def test_without_auth_a_loopback_address_is_accepted() -> None:
+    assert load(env={"BATCHWAY_NO_AUTH": "1"}).no_auth
