@@ -19,8 +19,8 @@ from openai.types.chat import ChatCompletion
 from openai.types.responses import Response
 
 from batchway.providers.openai.simulator import SimulatorSettings, config, main, parse_faults
-from batchway.providers.openai.simulator_answers import body_hash
-from batchway.providers.openai.simulator_lines import Order, Rules, write
+from batchway.providers.shared.file_simulator.answers import body_hash
+from batchway.providers.shared.file_simulator.lines import Order, Rules, write
 from batchway.providers.shared.simulation import Dice
 from tests.conformance.openai_simulated import CHAT, Running, Start, kept, line, serving, shared, sim, start
 

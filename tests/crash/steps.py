@@ -88,18 +88,21 @@ class Scene:
 
         try:
             gateway.launch(mortal)
-            batch_id, died = self._follow(gateway, str(die))
+            batch_id, died, cut_uploads = self._follow(gateway, str(die))
             seconds = time.monotonic() - started
             results = gateway.results(batch_id)
         finally:
             gateway.kill()
         remains = read(gateway.database, gateway.home / "storage", batch_id)
-        found = [*violations(remains, [self._simulator], KINDS), *results_violations(remains, results)]
-        return Run(remains, died, found, seconds)
+        found = violations(remains, [self._simulator], KINDS, cut_uploads=cut_uploads)
+        return Run(remains, died, found + results_violations(remains, results), seconds)
 
-    def _follow(self, gateway: Gateway, name: str) -> tuple[str, bool]:
-        """Uploads, creates and waits; starts the gateway again when it died. (Batch id, whether it died.)"""
-        died = False
+    def _follow(self, gateway: Gateway, name: str) -> tuple[str, bool, int]:
+        """Uploads, creates and waits; starts the gateway again when it died.
+
+        (Batch id, whether it died, how many uploads had to be made again.)
+        """
+        died, uploads = False, 0
         file_id = batch_id = status = ""
         undisturbed = self._during is not None
         until = time.monotonic() + SECONDS
@@ -107,7 +110,9 @@ class Scene:
             assert time.monotonic() < until, f"{name}: stuck in {status!r}\n{gateway.tail()}"
             try:
                 gateway.wait_ready()
-                file_id = file_id or gateway.upload(self._content)
+                if not file_id:
+                    uploads += 1
+                    file_id = gateway.upload(self._content)
                 batch_id = batch_id or gateway.create(file_id, idempotency_key="the-batch")
                 undisturbed = undisturbed and not (self._during and self._during(gateway, batch_id))
                 status = gateway.batch(batch_id)["status"]
@@ -119,7 +124,7 @@ class Scene:
             time.sleep(0.03)  # another process: there is nothing to wait on
         if gateway.dead:
             gateway.start()
-        return batch_id, died
+        return batch_id, died, uploads - 1
 
 
 def first_of_each(points: Iterable[str], times: int = 1) -> list[str]:

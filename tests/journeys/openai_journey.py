@@ -173,8 +173,8 @@ async def asynchronous(url: str, key: str, model: str) -> None:
         async def one(count: int) -> None:
             file = await client.files.create(file=("in.jsonl", jsonl(count, model)), purpose="batch")
             batch = await client.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
-            while (batch := await client.batches.retrieve(batch.id)).status not in FINAL:
-                await asyncio.sleep(0.1)  # noqa: ASYNC110 - a client can only ask again
+            while (batch := await client.batches.retrieve(batch.id)).status not in FINAL:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)  # a client can only ask again
             text = (await client.files.content(batch.output_file_id)).text
             assert len(text.splitlines()) == count
             assert (await client.files.delete(file.id)).deleted

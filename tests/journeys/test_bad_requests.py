@@ -1,4 +1,4 @@
-"""Bad requests get OpenAI's own error, and nothing is lost: the gateway goes on and keeps no trace of what it refused."""
+"""Bad requests get OpenAI's own error, and nothing is lost: the gateway goes on and keeps no trace of them."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ METADATA = [
     ([], "metadata", "invalid_type", "Invalid type for 'metadata'"),
     ("{}", "metadata", "invalid_type", "Invalid type for 'metadata'"),
     ({str(number): "" for number in range(17)}, "metadata", "object_above_max_properties",
-     "Invalid 'metadata': too many properties. Expected an object with at most 16 properties, "
-     "but got an object with 17 properties instead."),
+     ("Invalid 'metadata': too many properties. Expected an object with at most 16 properties, "
+      "but got an object with 17 properties instead.")),
     ({"a": "x" * 513}, "metadata.a", "string_above_max_length",
-     "Invalid 'metadata.a': string too long. Expected a string with maximum length 512, "
-     "but got a string with length 513 instead."),
+     ("Invalid 'metadata.a': string too long. Expected a string with maximum length 512, "
+      "but got a string with length 513 instead.")),
     ({LONG_NAME: "v"}, f"metadata.{LONG_NAME}", "property_name_above_max_length",
-     "Invalid property name in 'metadata': 'kkk...kkk' is too long. Expected a string with maximum length 64, "
-     "but got a string with length 65 instead."),
+     ("Invalid property name in 'metadata': 'kkk...kkk' is too long. Expected a string with maximum length 64, "
+      "but got a string with length 65 instead.")),
 ]  # fmt: skip
 
 

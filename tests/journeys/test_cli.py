@@ -72,9 +72,10 @@ def clean_env(home: Path) -> dict[str, str]:
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     home = tmp_path_factory.mktemp("home") / "batchway"
     env = clean_env(home)
-    options = ("--port", "0", "--speed", "3000", "--fail", "line=0.1", "--seed", "1")
+    options = ("--port", "0", "--speed", "50000", "--fail", "line=0.1", "--seed", "1")
     with running("simulate", "openai", *options, env=env, announces=r"(http://\S+)") as (_, simulator):
         serving = {**env, "OPENAI_BASE_URL": simulator, "OPENAI_API_KEY": "sim", "BATCHWAY_MASTER_KEY": MASTER}
+        serving["BATCHWAY_POLL_SECONDS"] = "0.1"
         with running("serve", "--port", "0", env=serving, announces=r"running on (http://\S+)") as (_, url):
             yield World(url, home, simulator, {**env, "BATCHWAY_BASE_URL": url, "BATCHWAY_API_KEY": MASTER})
 

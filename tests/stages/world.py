@@ -43,6 +43,7 @@ __all__ = ["either", "world"]
 NOW = 1_790_000_000.0
 CHAT = "/v1/chat/completions"
 PRICED, UNPRICED, SERVED = "gpt-4o-mini", "odd-model", "served-model"
+BOTH = "either-model"  # a name with two routes: PRICED at alpha, UNPRICED at beta
 WHO = Principal(key_id="key_1", project="p")
 
 
@@ -97,7 +98,7 @@ class World:
                 Account(name="beta", kind="odd", native=self.beta, models=(UNPRICED,)),
                 Account(name="gamma", kind="served", endpoint=place, models=(SERVED,)),
             ],
-            {"alias": [f"alpha/{PRICED}"]},
+            {"alias": [f"alpha/{PRICED}"], BOTH: [f"alpha/{PRICED}", f"beta/{UNPRICED}"]},
             {},
             lambda: self.now,
         )

@@ -175,6 +175,7 @@ jobs = Table(
     Column("model", String, nullable=False),  # the provider's name for it
     Column("lane", String, nullable=False),
     Column("models", JSON, nullable=False),  # the names in the lines that belong to this job; [] means every line
+    Column("alternatives", JSON),  # routes to try when this one refuses the whole job: [account, model, lane] each
     Column("endpoint", String, nullable=False),
     Column("file_key", String, nullable=False),
     Column("span_start", BigInteger, nullable=False),

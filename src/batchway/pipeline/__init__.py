@@ -5,7 +5,7 @@ answers come back merged in input order. Four short durable functions and one lo
 
     prepare(batch)   validate -> split -> dispatch      every line is read, cut into jobs, each job is submitted once
     polling          poll                               each running job is looked at until it ends
-    settle(job)      collect -> account                 its answers become lines in input order, its tokens money
+    settle(job)      reroute -> collect -> account      its answers become lines in input order, its tokens money
     finish(batch)    finalize                           all jobs accounted: the files, the last status
 
 `stop(batch)` ends jobs early, for a batch that is cancelled or whose window has closed; they walk the rest of the same
@@ -24,6 +24,7 @@ from batchway.pipeline.collect import collect
 from batchway.pipeline.dispatch import dispatch
 from batchway.pipeline.finalize import finalize
 from batchway.pipeline.poll import poll
+from batchway.pipeline.reroute import reroute
 from batchway.pipeline.split import split
 from batchway.pipeline.trip import Trip
 from batchway.pipeline.validate import validate
@@ -39,7 +40,8 @@ async def prepare(trip: Trip, batch_id: str) -> None:
 
 
 async def settle(trip: Trip, job_id: str) -> None:
-    """From a job that ended to lines and money."""
+    """From a job that ended to lines and money; one that was refused whole goes to the next route instead."""
+    await reroute(trip, job_id)
     await collect(trip, job_id)
     await account(trip, job_id)
 

@@ -8,12 +8,14 @@ expired, failed or was cancelled. Each line is priced by itself, since prices ma
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, RowMapping
 
 from batchway.billing.prices import Price
+from batchway.core.answers import Stored
 from batchway.core.states import JobState
 from batchway.core.usage import NO_USAGE, Usage, line_usage
 from batchway.db import batches, holds, jobs, ledger
@@ -30,7 +32,7 @@ async def account(trip: Trip, job_id: str) -> None:
         return
     price = price_of(trip, row)
     usage, amount, answered = NO_USAGE, 0, 0
-    async for window in read_answers(trip.storage, row["answers_key"]):
+    async for window in _answers(trip, row):
         for answer in window:
             if answer.ok:
                 spent = line_usage(answer.line)
@@ -39,6 +41,16 @@ async def account(trip: Trip, job_id: str) -> None:
         await asyncio.sleep(0)  # a window is a few milliseconds of work: let the others in
     await trip.db.write(_post, row, usage, (amount if price else None, answered, price), trip.clock())
     trip.bells.work.set()
+
+
+def _answers(trip: Trip, row: RowMapping) -> AsyncIterator[list[Stored]]:
+    return read_answers(trip.storage, row["answers_key"]) if row["answers_key"] else _none()
+
+
+async def _none() -> AsyncIterator[list[Stored]]:
+    """Those of a job that another one took over."""
+    for window in ():
+        yield window
 
 
 def _post(

@@ -19,7 +19,7 @@ WINDOW = 512  # answers
 
 
 async def merge(storage: Storage, rows: Iterable[RowMapping]) -> AsyncIterator[list[Stored]]:
-    """Windows of answers, by line number; `rows` are collected jobs."""
+    """Windows of answers, by line number; `rows` are collected jobs (those that others took over have none)."""
     window: list[Stored] = []
     async for _, answers in runs(storage, rows):
         window += answers
@@ -32,7 +32,7 @@ async def merge(storage: Storage, rows: Iterable[RowMapping]) -> AsyncIterator[l
 
 async def runs(storage: Storage, rows: Iterable[RowMapping]) -> AsyncIterator[tuple[RowMapping, list[Stored]]]:
     """The same stream with the job of each run of answers."""
-    waiting = sorted(rows, key=lambda row: row["first_line"], reverse=True)
+    waiting = sorted((row for row in rows if row["answers_key"]), key=lambda row: row["first_line"], reverse=True)
     open_jobs: list[tuple[int, int, _Cursor]] = []
     while waiting or open_jobs:
         while waiting and (not open_jobs or waiting[-1]["first_line"] <= open_jobs[0][0]):

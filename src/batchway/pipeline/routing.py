@@ -20,7 +20,7 @@ Stats = Mapping[str, Mapping[str, int]]
 class Plan(msgspec.Struct):
     """The routes of a file with the names in its lines that lead there, and the names that lead nowhere."""
 
-    routes: dict[Route, list[str]]
+    routes: dict[tuple[Route, ...], list[str]]  # the first is preferred; the others spread its load and take over
     unroutable: dict[str, NoRoute]
 
 
@@ -29,11 +29,11 @@ async def plan_routes(trip: Trip, models: Stats, want: Want, override: str | Non
     plan = Plan({}, {})
     for name in [override] if override else filter(None, models):  # "" stands for lines without a model
         try:
-            route = await trip.accounts.route(name, want)
+            routes = await trip.accounts.routes(name, want)
         except NoRoute as problem:
             plan.unroutable[name] = problem
         else:
-            plan.routes.setdefault(route, []).append(name)
+            plan.routes.setdefault(routes, []).append(name)
     return plan
 
 
@@ -48,7 +48,7 @@ def demands(trip: Trip, plan: Plan, models: Stats, override: str | None) -> list
             output_limit=_sum(models, names, override, "output_limit"),
             unlimited=_sum(models, names, override, "unlimited"),
         )
-        for route, names in plan.routes.items()
+        for (route, *_), names in plan.routes.items()
     ]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, RowMapping
 
 from batchway.core.jobs import Limits, Route
@@ -28,25 +29,39 @@ async def split(trip: Trip, batch_id: str) -> None:
     index = decode_index(await trip.storage.get(file["storage_key"] + INDEX_SUFFIX))
     plan = await plan_routes(trip, file["models"], want_of(batch), batch["model"])
     rows: list[dict[str, Any]] = []
-    for route, names in plan.routes.items():
+    for routes, names in plan.routes.items():
         models: frozenset[str] = frozenset() if batch["model"] else frozenset(names)
-        limits = trip.accounts.provider(route).limits(route.model)
-        rows += [
-            _job(trip, batch, route, part, limits) for part in _cuts(index, file["storage_key"], models, route, limits)
-        ]
+        limits = _narrowest([trip.accounts.provider(route).limits(route.model) for route in routes])
+        cuts = _cuts(index, file["storage_key"], models, routes, limits)
+        rows += [_job(trip, batch, _turned(routes, turn), part, limits) for turn, part in enumerate(cuts)]
     rows.sort(key=lambda row: row["first_line"])
     for ordinal, row in enumerate(rows):
         row["ordinal"] = ordinal
     await trip.db.write(_store, batch_id, rows, trip.clock())
 
 
-def _cuts(index: LineIndex, key: str, models: frozenset[str], route: Route, limits: Limits) -> list[Cut]:
-    growth = max((len(route.model) - len(name) for name in models), default=len(route.model))
+def _narrowest(limits: list[Limits]) -> Limits:
+    """What every route takes, since each may have to take over the others' jobs."""
+    lines, size = min(one.lines for one in limits), min(one.bytes for one in limits)
+    windows = max(one.windows[0] for one in limits), min(one.windows[1] for one in limits)
+    return msgspec.structs.replace(limits[0], lines=lines, bytes=size, windows=windows)
+
+
+def _turned(routes: tuple[Route, ...], turn: int) -> tuple[Route, ...]:
+    """The routes with another one first each time: the jobs of one model are spread over them."""
+    first = turn % len(routes)
+    return routes[first:] + routes[:first]
+
+
+def _cuts(index: LineIndex, key: str, models: frozenset[str], routes: tuple[Route, ...], limits: Limits) -> list[Cut]:
+    longest = max(len(route.model) for route in routes)
+    growth = max((longest - len(name) for name in models), default=longest)
     size = limits.bytes - max(0, growth) * limits.lines  # an alias is rewritten in each line
     return list(cut(index, key, models, lines=limits.lines, size=size))
 
 
-def _job(trip: Trip, batch: RowMapping, route: Route, part: Cut, limits: Limits) -> dict[str, Any]:
+def _job(trip: Trip, batch: RowMapping, routes: tuple[Route, ...], part: Cut, limits: Limits) -> dict[str, Any]:
+    route, *others = routes
     return {
         "id": trip.new_id("job_"),
         "batch_id": batch["id"],
@@ -55,6 +70,7 @@ def _job(trip: Trip, batch: RowMapping, route: Route, part: Cut, limits: Limits)
         "model": route.model,
         "lane": route.lane,
         "models": sorted(part.span.models),
+        "alternatives": [[other.account, other.model, other.lane] for other in others],
         "endpoint": batch["endpoint"],
         "file_key": part.span.file_key,
         "span_start": part.span.start,

@@ -100,16 +100,20 @@ class Accounts:
         kind = self._aliases.get(word, word)
         return [account for account in self._accounts.values() if account.kind == kind]
 
-    async def route(self, model: str, want: Want) -> Route:
-        """Where lines with this model go; NoRoute with near names when nowhere."""
+    async def routes(self, model: str, want: Want) -> tuple[Route, ...]:
+        """Where lines with this model may go, the preferred route first; NoRoute with near names when nowhere."""
+        found: list[Route] = []
         refused: NoRoute | None = None
         for account, native_name in await self._candidates(model, want.forced):
             lane = _lane(account, native_name, want)
             if lane:
-                return Route(account=account.name, model=native_name, lane=lane)
+                found.append(Route(account=account.name, model=native_name, lane=lane))
+                continue
             refused = NoRoute(
                 "invalid_url", f"The model '{model}' ({account.name}) does not support {want.endpoint} in this window."
             )
+        if found:
+            return tuple(dict.fromkeys(found))
         raise refused or NoRoute("model_not_found", await self._unknown(model, want.forced))
 
     async def names(self) -> list[tuple[str, str]]:

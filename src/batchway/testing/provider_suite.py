@@ -20,62 +20,35 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import count
-from secrets import token_hex
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import ClassVar
 
 import msgspec
 import pytest
 
 from batchway.core.errors import Fault, ProviderError
-from batchway.core.jobs import JobSpec, Look, Route, Span
-from batchway.core.spans import Line
+from batchway.core.jobs import Route
 from batchway.core.states import Outcome
 from batchway.core.usage import line_usage
-from batchway.providers.protocol import Account, Adoptable, Answer, Provider, Source
+from batchway.providers.protocol import Adoptable
+from batchway.testing.provider_ground import (
+    DAY,
+    Ground,
+    answers,
+    ended,
+    lane,
+    looks,
+    new_word,
+    numbered,
+    planned,
+    started,
+    told,
+)
 from batchway.wire.lines import input_line, output_line
 
-DAY = 86400
+__all__ = ["Ground", "ProviderSuite"]
+
 MEMORY = 6 << 20  # bytes that a big job may hold at once, whatever its size
-ASKED_AT_MOST = 60  # looks at a job whose provider's time is moved on between them
-
-
-def chat(number: int) -> dict[str, Any]:
-    """The body of a line, without its model."""
-    return {"messages": [{"role": "user", "content": f"say {number} ö 漢"}], "max_tokens": 20}
-
-
-async def _as_it_is(job: JobSpec, data: bytes) -> JobSpec:
-    del data
-    return job
-
-
-@dataclass(frozen=True, kw_only=True)
-class Ground:
-    """A provider on trial.
-
-    `passes(seconds)` lets the provider's time go by. `disturb(spec)` replaces what goes wrong there, as `--fail` of the
-    simulators does: `"line=0.5"`, `"429=1"`, `"500=1"`, `"accept_then_500=1"`, `"fail_batch=1"`, `"expire=1"`, `""`.
-    `puzzled` is the account behind something that answers a look with a status nobody knows. `store` puts a job where
-    this provider reads it from, when that is not the source it is given.
-    """
-
-    account: Account
-    denied: Account
-    model: str
-    passes: Callable[[float], Awaitable[None]]
-    disturb: Callable[[str], Awaitable[None]]
-    puzzled: Account | None = None
-    endpoint: str = "/v1/chat/completions"
-    body: Callable[[int], Mapping[str, Any]] = chat
-    store: Callable[[JobSpec, bytes], Awaitable[JobSpec]] = _as_it_is
-
-    @property
-    def provider(self) -> Provider:
-        """The lane on trial."""
-        return _lane(self.account)
 
 
 class ProviderSuite:
@@ -119,15 +92,15 @@ class ProviderSuite:
 
     async def test_each_line_has_the_answer_to_its_own_question(self, ground: Ground) -> None:
         first, second = [await started(ground, ["a", "b", "c"]), await started(ground, ["c", "b", "a"])]
-        one, two = [_texts(await answers(ground, job, await ended(ground, job))) for job in (first, second)]
+        one, two = [told(await answers(ground, job, await ended(ground, job))) for job in (first, second)]
         assert (one["a"], one["b"], one["c"]) == (two["c"], two["b"], two["a"])
 
     async def test_lines_that_fail_take_no_neighbour_along(self, ground: Ground) -> None:
         await ground.disturb("line=0.5")
-        job = await started(ground, _names(100))
+        job = await started(ground, numbered(100))
         look = await ended(ground, job)
         found = await answers(ground, job, look)
-        assert sorted(answer.custom_id for answer in found) == sorted(_names(100))
+        assert sorted(answer.custom_id for answer in found) == sorted(numbered(100))
         good = sum(answer.ok for answer in found)
         assert 0 < good < 100
         assert (look.counts.completed, look.counts.failed) == (good, 100 - good)
@@ -135,7 +108,7 @@ class ProviderSuite:
             assert output_line.decode(answer.line).ok is answer.ok
 
     async def test_answers_can_be_read_again(self, ground: Ground) -> None:
-        job = await started(ground, _names(20))
+        job = await started(ground, numbered(20))
         look = await ended(ground, job)
         first, again = [
             sorted((answer.custom_id, answer.ok, answer.line) for answer in await answers(ground, job, look))
@@ -144,14 +117,16 @@ class ProviderSuite:
         assert first == again
 
     async def test_a_job_is_found_by_its_token_and_only_by_that(self, ground: Ground) -> None:
-        job = await started(ground, _names(3))
+        job = await started(ground, numbered(3))
         assert await ground.provider.find(job) == job.remote_id
-        assert await ground.provider.find(msgspec.structs.replace(job, id=f"job_{_new()}", token=_new())) is None
+        assert (
+            await ground.provider.find(msgspec.structs.replace(job, id=f"job_{new_word()}", token=new_word())) is None
+        )
 
     async def test_a_lost_submit_is_found(self, ground: Ground) -> None:
         """The provider has the job, and we got an error: nobody may believe that it was not made."""
         await ground.disturb("accept_then_500=1")
-        job, source = await planned(ground, _names(3))
+        job, source = await planned(ground, numbered(3))
         with pytest.raises(ProviderError) as lost:
             await ground.provider.submit(job, source)
         assert lost.value.fault is Fault.LOST
@@ -163,7 +138,7 @@ class ProviderSuite:
 
     async def test_a_job_that_never_left_is_surely_not_there(self, ground: Ground) -> None:
         await ground.disturb("429=1")
-        job, source = await planned(ground, _names(3))
+        job, source = await planned(ground, numbered(3))
         with pytest.raises(ProviderError) as throttled:
             await ground.provider.submit(job, source)
         assert throttled.value.fault is Fault.THROTTLED
@@ -172,7 +147,7 @@ class ProviderSuite:
         assert await ground.provider.find(job) is None
 
     async def test_an_outage_is_a_passing_fault(self, ground: Ground) -> None:
-        job = await started(ground, _names(3))
+        job = await started(ground, numbered(3))
         await ground.disturb("500=1")
         for call in (ground.provider.look, ground.provider.find, ground.provider.cancel):
             with pytest.raises(ProviderError) as failed:
@@ -180,25 +155,25 @@ class ProviderSuite:
             assert failed.value.fault is Fault.TRANSIENT
 
     async def test_a_wrong_key_is_denied(self, ground: Ground) -> None:
-        denied = _lane(ground.denied)
-        job, source = await planned(ground, _names(3))
+        denied = lane(ground.denied)
+        job, source = await planned(ground, numbered(3))
         with pytest.raises(ProviderError) as refused:
             await denied.submit(job, source)
         assert refused.value.fault is Fault.DENIED
         with pytest.raises(ProviderError) as refused:
-            await denied.look(await started(ground, _names(3)))
+            await denied.look(await started(ground, numbered(3)))
         assert refused.value.fault is Fault.DENIED
         assert not refused.value.retryable
 
     async def test_a_job_that_is_not_there_is_a_404(self, ground: Ground) -> None:
-        job = await started(ground, _names(3))
-        absent = msgspec.structs.replace(job, id=f"job_{_new()}", remote_id=str(job.remote_id)[:-6] + "000000")
+        job = await started(ground, numbered(3))
+        absent = msgspec.structs.replace(job, id=f"job_{new_word()}", remote_id=str(job.remote_id)[:-6] + "000000")
         with pytest.raises(ProviderError) as missing:
             await ground.provider.look(absent)
         assert missing.value.status == 404
 
     async def test_counts_only_grow_and_stay_within_the_lines(self, ground: Ground) -> None:
-        job = await started(ground, _names(50))
+        job = await started(ground, numbered(50))
         before = (0, 0)
         async for look in looks(ground, job):
             counts = (look.counts.completed, look.counts.failed)
@@ -208,7 +183,7 @@ class ProviderSuite:
         assert sum(before) == 50
 
     async def test_a_cancelled_job_ends_so_and_keeps_what_was_answered(self, ground: Ground) -> None:
-        job = await started(ground, _names(50))
+        job = await started(ground, numbered(50))
         for _ in range(2):
             await ground.provider.cancel(job)
         look = await ended(ground, job)
@@ -218,14 +193,14 @@ class ProviderSuite:
         assert sum(answer.ok for answer in found) == look.counts.completed
 
     async def test_cancelling_a_job_that_has_ended_leaves_it_as_it_is(self, ground: Ground) -> None:
-        job = await started(ground, _names(3))
+        job = await started(ground, numbered(3))
         before = await ended(ground, job)
         await ground.provider.cancel(job)
         assert await ground.provider.look(job) == before
 
     async def test_a_job_that_the_provider_refuses_says_why(self, ground: Ground) -> None:
         await ground.disturb("fail_batch=1")
-        job = await started(ground, _names(3))
+        job = await started(ground, numbered(3))
         look = await ended(ground, job)
         assert look.outcome is Outcome.REJECTED
         assert look.code
@@ -234,7 +209,7 @@ class ProviderSuite:
 
     async def test_an_expired_job_keeps_what_was_answered(self, ground: Ground) -> None:
         await ground.disturb("expire=1")
-        job = await started(ground, _names(50))
+        job = await started(ground, numbered(50))
         look = await ended(ground, job, step=DAY / 4)
         assert look.outcome is Outcome.EXPIRED
         found = await answers(ground, job, look)
@@ -242,13 +217,13 @@ class ProviderSuite:
 
     async def test_a_status_nobody_knows_is_running(self, ground: Ground) -> None:
         assert ground.puzzled is not None, "Ground.puzzled is wanted here"
-        job = await started(ground, _names(3))
-        look = await _lane(ground.puzzled).look(job)
+        job = await started(ground, numbered(3))
+        look = await lane(ground.puzzled).look(job)
         assert look.outcome is None
         assert look.status
 
     async def test_cleaning_may_be_repeated(self, ground: Ground) -> None:
-        job = await started(ground, _names(3))
+        job = await started(ground, numbered(3))
         look = await ended(ground, job)
         for _ in range(2):
             await ground.provider.clean(job, look)
@@ -256,7 +231,7 @@ class ProviderSuite:
     async def test_a_big_job_passes_through_a_window(self, ground: Ground) -> None:
         """8 MB of lines out and as much of answers in, and never more than a few of them in memory."""
         size, wide = 2000, "y" * 4000
-        job, source = await planned(ground, _names(size), pad=wide)
+        job, source = await planned(ground, numbered(size), pad=wide)
         tracemalloc.start()
         try:
             remote_id = await ground.provider.submit(job, source)
@@ -279,122 +254,27 @@ class ProviderSuite:
     async def test_the_source_may_be_opened_again(self, ground: Ground) -> None:
         """A repeated submit, after one that surely failed, sends the same lines."""
         await ground.disturb("429=1")
-        job, source = await planned(ground, _names(5))
+        job, source = await planned(ground, numbered(5))
         with pytest.raises(ProviderError):
             await ground.provider.submit(job, source)
         await ground.disturb("")
         job = msgspec.structs.replace(job, remote_id=await ground.provider.submit(job, source))
         found = await answers(ground, job, await ended(ground, job))
-        assert sorted(answer.custom_id for answer in found) == sorted(_names(5))
+        assert sorted(answer.custom_id for answer in found) == sorted(numbered(5))
 
     async def test_a_job_made_elsewhere_can_be_taken_in(self, ground: Ground) -> None:
         assert isinstance(ground.provider, Adoptable), "the provider has no fetch_input"
-        job = await started(ground, _names(5))
+        job = await started(ground, numbered(5))
         foreign = msgspec.structs.replace(
-            job, id=f"job_{_new()}", token=_new(), route=Route(account=ground.account.name, model=""), endpoint=""
+            job,
+            id=f"job_{new_word()}",
+            token=new_word(),
+            route=Route(account=ground.account.name, model=""),
+            endpoint="",
         )
         look = await ground.provider.look(foreign)
         assert look.endpoint == ground.endpoint
         data = b"".join([chunk async for chunk in ground.provider.fetch_input(look)])
         lines = [input_line.decode(raw) for raw in data.splitlines() if raw.strip()]
-        assert [line.custom_id for line in lines] == _names(5)
+        assert [line.custom_id for line in lines] == numbered(5)
         assert {json.loads(bytes(line.body))["model"] for line in lines} == {ground.model}
-
-
-# What the tests are made of -------------------------------------------------------------------------------------------
-
-
-async def planned(ground: Ground, names: Iterable[str], **extra: Any) -> tuple[JobSpec, Source]:
-    """A job of one line a name, whose lines ask for an alias of the model; and what opens them."""
-    lines: list[bytes] = []
-    for name in names:
-        # The question follows from the name, so that equal names ask the same.
-        body = {**ground.body(sum(name.encode())), "model": f"{ground.account.name}/{ground.model}", **_padding(extra)}
-        line = {"custom_id": name, "method": "POST", "url": ground.endpoint, "body": body}
-        lines.append(json.dumps(line, ensure_ascii=False).encode())
-    data = b"".join(line + b"\n" for line in lines)
-    job = JobSpec(
-        id=f"job_{_new()}",
-        batch_id=f"batch_{_new()}",
-        token=_new(),
-        route=Route(account=ground.account.name, model=ground.model),
-        endpoint=ground.endpoint,
-        span=Span(file_key="files/f", start=0, end=len(data), first_line=1, models=frozenset()),
-        lines=len(lines),
-        bytes=len(data),
-        window=DAY,
-        deadline=4e9,
-        submitted_at=0.0,
-    )
-
-    async def windows() -> AsyncIterator[list[Line]]:
-        for start in range(0, len(lines), 50):
-            yield [
-                Line(start + number, input_line.decode(raw), raw)
-                for number, raw in enumerate(lines[start : start + 50], 1)
-            ]
-
-    return await ground.store(job, data), windows
-
-
-async def started(ground: Ground, names: Iterable[str]) -> JobSpec:
-    """A job that runs at the provider."""
-    job, source = await planned(ground, names)
-    return msgspec.structs.replace(job, remote_id=await ground.provider.submit(job, source))
-
-
-async def looks(ground: Ground, job: JobSpec, step: float = 100.0) -> AsyncIterator[Look]:
-    """Looks at a job until it has ended, `step` seconds of the provider's time apart."""
-    for _ in range(ASKED_AT_MOST):
-        look = await ground.provider.look(job)
-        assert look.remote_id == job.remote_id
-        yield look
-        if look.outcome is not None:
-            return
-        await ground.passes(step)
-    raise AssertionError(f"the job has not ended: {look}")
-
-
-async def ended(ground: Ground, job: JobSpec, step: float = 1000.0) -> Look:
-    """The look that sees the job's end."""
-    *_, last = [look async for look in looks(ground, job, step)]
-    return last
-
-
-async def answers(ground: Ground, job: JobSpec, look: Look) -> list[Answer]:
-    """All answers at once. The suite's jobs are small; a provider that wants the source gets none of a big one."""
-
-    async def none() -> AsyncIterator[list[Line]]:
-        return
-        yield []
-
-    return [answer async for window in ground.provider.answers(job, look, none) for answer in window]
-
-
-def _lane(account: Account) -> Provider:
-    assert account.native is not None, f"{account.name} has no native lane"
-    return account.native
-
-
-def _names(size: int) -> list[str]:
-    return [f"line-{number}" for number in range(size)]
-
-
-def _padding(extra: Mapping[str, Any]) -> dict[str, Any]:
-    return {"user": extra["pad"]} if "pad" in extra else {}
-
-
-def _texts(found: list[Answer]) -> dict[str, Any]:
-    """What each line was told, without what differs from call to call."""
-    told: dict[str, Any] = {}
-    for answer in found:
-        body = json.loads(answer.line)["response"]["body"]
-        told[answer.custom_id] = body.get("choices") or body.get("output") or body.get("data")
-    return told
-
-
-_numbers: Iterator[int] = count(1)
-
-
-def _new() -> str:
-    return f"{next(_numbers)}{token_hex(12)}"

@@ -1,26 +1,37 @@
 """The job API in OpenAI's shape (files + batches), for every provider that speaks it.
 
-What a caller may vary is data: `Dealer` (address, headers, limits, what its words are). The token travels in the
+What a provider varies is data: `Dealer` (address, headers, limits, what its words are). Where a job's bytes lie may
+differ too: a subclass says so in `_place`, `_carries`, `_results`, `_content` and `_remove`. The token travels in the
 batch's metadata and in the input file's name, so a submit can be found again, and a file left by a crash can be too.
+
+Old forms of the same objects are read as well: capital words, ISO times, empty ids, counts of null, lines without id.
 Source: OpenAI's OpenAPI description and openai-python 3.54 types, read August to November 2026.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+import asyncio
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, TypeVar
+from urllib.parse import urlencode
 
 import msgspec
 
 from batchway.core.errors import Fault, ProviderError
 from batchway.core.jobs import Counts, JobSpec, Limits, Look
+from batchway.core.refusal import refusal, retry_after
 from batchway.core.spans import Line
 from batchway.core.states import Outcome
 from batchway.core.textlines import lines
-from batchway.http import SAFE, FilePart, Http, Reply
+from batchway.http import SAFE, SUCCESS, FilePart, Http, Query, Reply, Retry
 from batchway.providers.protocol import Answer, Source
-from batchway.wire.lines import output_line
+from batchway.wire.lines import LineError, LineResponse, OutputLine, encode, output_line
+
+log = logging.getLogger(__name__)
 
 TOKEN = "batchway_token"  # noqa: S105 - the name of a metadata field
 CALL_TIMEOUT = 60.0
@@ -28,12 +39,18 @@ UPLOAD_TIMEOUT = 3600.0
 PAGE = 100
 MAX_PAGES = 50
 CLOCK_SKEW = 900.0  # seconds by which a provider's clock may be behind ours
+TOKEN_LIMIT = "token_limit_exceeded"  # noqa: S105 - an error code: too many tokens are waiting, try again later
+FIRST_WAIT, LONGEST_WAIT = 0.15, 10.0  # seconds between two looks at a file that is not usable yet
+CREATED_OR_REFUSED = frozenset({*SUCCESS, 400})
+STOPPED_OR_ENDED = frozenset({*SUCCESS, 409})
+GONE = frozenset({*SUCCESS, 404})
 
 OUTCOMES = {
     "completed": Outcome.SUCCEEDED,
     "failed": Outcome.REJECTED,
     "expired": Outcome.EXPIRED,
     "cancelled": Outcome.CANCELLED,
+    "canceled": Outcome.CANCELLED,
 }
 
 
@@ -46,6 +63,11 @@ class Dealer:
     limits: Limits
     purpose: str = "batch"
     max_line_bytes: int = 256 << 20  # the longest answer line
+    authorize: Callable[[], Awaitable[Mapping[str, str]]] | None = None  # more headers, such as a token that is renewed
+    query: Mapping[str, str] = field(default_factory=dict[str, str])  # of every call
+    fields: Mapping[str, str] = field(default_factory=dict[str, str])  # of every upload, beside its purpose
+    spelled: Callable[[str], str] = lambda endpoint: endpoint  # how the provider writes an endpoint's path
+    processing: float = 0.0  # seconds that an upload may take until a batch can read it; 0: none
 
 
 class _Fault(msgspec.Struct):
@@ -58,32 +80,69 @@ class _Faults(msgspec.Struct):
 
 
 class _Counts(msgspec.Struct):
-    completed: int = 0
-    failed: int = 0
+    completed: int | None = None
+    failed: int | None = None
 
 
-class _Remote(msgspec.Struct):
+class Remote(msgspec.Struct):
+    """A provider's Batch object, as far as it matters here."""
+
     id: str
-    status: str = ""
+    status: str | None = None
     endpoint: str | None = None
     input_file_id: str | None = None
     output_file_id: str | None = None
     error_file_id: str | None = None
-    created_at: float | None = None
+    input_blob: str | None = None
+    output_blob: str | None = None
+    error_blob: str | None = None
+    created_at: float | str | None = None
     errors: _Faults | None = None
     request_counts: _Counts | None = None
     metadata: dict[str, Any] | None = None
 
+    @property
+    def created(self) -> float | None:
+        """Unix seconds of its creation."""
+        if not isinstance(self.created_at, str):
+            return self.created_at
+        try:
+            moment = datetime.fromisoformat(self.created_at)
+        except ValueError:
+            return None
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
 
 class _Page(msgspec.Struct):
-    data: list[_Remote]
-    has_more: bool = False
+    data: list[Remote]
+    has_more: bool | None = None
 
 
 class _Id(msgspec.Struct):
     id: str
 
 
+class _File(msgspec.Struct):
+    id: str
+    status: str | None = None
+
+
+class _LooseResponse(msgspec.Struct):
+    status_code: int
+    body: msgspec.Raw
+    request_id: str | None = None
+
+
+class _LooseLine(msgspec.Struct):
+    """An output line that lacks what a strict one has."""
+
+    custom_id: str
+    id: str | None = None
+    response: _LooseResponse | None = None
+    error: _Fault | None = None
+
+
+_loose_line = msgspec.json.Decoder(_LooseLine)
 Rewrite = Callable[[Line, JobSpec], bytes]
 T = TypeVar("T")
 
@@ -103,37 +162,25 @@ class FileJobs:
 
     async def submit(self, job: JobSpec, source: Source) -> str:
         """Uploads the lines and creates the batch; only the second call is paid, and it is never repeated blindly."""
-        file_id = await self._upload(job, source)
-        body = {
-            "input_file_id": file_id,
-            "endpoint": job.endpoint,
-            "completion_window": _window(job.window),
-            "metadata": {TOKEN: job.token},
-        }
+        placed = await self._place(job, source)
         try:
-            reply = await self._http.request(
-                "POST",
-                f"{self._dealer.base_url}/batches",
-                headers=self._dealer.headers,
-                json=msgspec.json.encode(body),
-                timeout=CALL_TIMEOUT,
-            )
-            return msgspec.json.decode(reply.body, type=_Id).id
-        except msgspec.DecodeError:
-            raise ProviderError("the batch was created but the answer is unreadable", fault=Fault.LOST) from None
+            return await self._create(job, placed)
         except ProviderError as error:
-            if error.status is not None and error.status >= 500:  # it may have been created all the same
-                raise ProviderError(error.message, fault=Fault.LOST, status=error.status, code=error.code) from None
+            if error.fault is not Fault.LOST:  # there is no batch that would read it
+                await self._discard(placed)
             raise
 
     async def find(self, job: JobSpec) -> str | None:
         """Looks through the account's newest batches, back to the time of the submit."""
         oldest = (job.submitted_at or 0.0) - CLOCK_SKEW
-        async for remote in self._newest():
-            if (remote.metadata or {}).get(TOKEN) == job.token:
-                return remote.id
-            if remote.created_at is not None and remote.created_at < oldest:
-                break
+        async for page in self._pages():
+            found = next((remote.id for remote in page if self._carries(remote, job)), None)
+            if found is not None:
+                return found
+            first, last = page[0].created, page[-1].created
+            # Only where the order is seen to be newest first do older pages hold nothing of ours.
+            if first is not None and last is not None and last < min(first, oldest):
+                return None
         return None
 
     async def look(self, job: JobSpec) -> Look:
@@ -141,36 +188,35 @@ class FileJobs:
         remote = await self._get(str(job.remote_id))
         counts = remote.request_counts or _Counts()
         first = next(iter((remote.errors.data if remote.errors else None) or []), _Fault())
+        status = (remote.status or "").lower()
+        path = remote.endpoint
         return Look(
             remote_id=remote.id,
-            outcome=OUTCOMES.get(remote.status),
-            status=remote.status,
-            counts=Counts(counts.completed, counts.failed),
+            outcome=OUTCOMES.get(status),
+            status=status,
+            counts=Counts(counts.completed or 0, counts.failed or 0),
             code=first.code,
             message=first.message,
-            input_file_id=remote.input_file_id,
-            endpoint=remote.endpoint,
-            created_at=remote.created_at,
-            results=tuple(name for name in (remote.output_file_id, remote.error_file_id) if name),
+            input_file_id=remote.input_file_id or remote.input_blob,
+            endpoint=path if not path or path.startswith("/v1/") else f"/v1{path}",
+            created_at=remote.created,
+            results=tuple(self._results(remote)),
         )
 
     async def cancel(self, job: JobSpec) -> None:
-        """409 means that it has ended, which is what was wanted."""
-        await self._http.request(
-            "POST",
-            f"{self._dealer.base_url}/batches/{job.remote_id}/cancel",
-            headers=self._dealer.headers,
-            timeout=CALL_TIMEOUT,
-            retry=SAFE,
-            ok=(200, 409),
-        )
+        """409 means that it has ended, which is what was wanted; so may 400."""
+        try:
+            await self._call("POST", f"/batches/{job.remote_id}/cancel", retry=SAFE, ok=STOPPED_OR_ENDED)
+        except ProviderError as error:
+            if error.status != 400 or (await self.look(job)).outcome is None:
+                raise
 
     async def answers(self, job: JobSpec, look: Look, source: Source) -> AsyncIterator[list[Answer]]:
         """The lines of the output file, then of the error file."""
-        del job, source
-        for file_id in look.results:
-            async for window in lines(self._content(file_id), limit=self._dealer.max_line_bytes):
-                yield [_answer(raw) for raw in window if raw.strip()]
+        del source
+        for name in look.results:
+            async for window in lines(self._content(name), limit=self._dealer.max_line_bytes):
+                yield [_answer(raw, job.token) for raw in window if raw.strip()]
 
     async def fetch_input(self, look: Look) -> AsyncIterator[bytes]:
         """The bytes of the job's input file."""
@@ -182,73 +228,186 @@ class FileJobs:
     async def clean(self, job: JobSpec, look: Look) -> None:
         """Deletes the uploaded input and the result files."""
         try:
-            input_file_id = (await self._get(str(job.remote_id))).input_file_id
+            remote = await self._get(str(job.remote_id))
+            name = remote.input_file_id or remote.input_blob
         except ProviderError as error:
             if error.status != 404:
                 raise
-            input_file_id = None  # the provider has forgotten the batch, and with it what it read
-        for file_id in filter(None, (input_file_id, *look.results)):
-            await self._http.request(
-                "DELETE",
-                f"{self._dealer.base_url}/files/{file_id}",
-                headers=self._dealer.headers,
-                timeout=CALL_TIMEOUT,
-                ok=(200, 404),
-            )
+            name = None  # the provider has forgotten the batch, and with it what it read
+        for each in filter(None, (name, *look.results)):
+            await self._remove(each)
 
-    async def _upload(self, job: JobSpec, source: Source) -> str:
+    async def _place(self, job: JobSpec, source: Source) -> dict[str, Any]:
+        """Brings the lines to the provider; the part of the batch's creation that says where they are."""
+        file = await self._upload(job, source)
+        if self._dealer.processing:
+            await self._until_usable(file)
+        return {"input_file_id": file.id, "metadata": {TOKEN: job.token}}
+
+    def _carries(self, remote: Remote, job: JobSpec) -> bool:
+        """Whether the batch is this job's."""
+        return (remote.metadata or {}).get(TOKEN) == job.token
+
+    def _results(self, remote: Remote) -> list[str]:
+        """Where the answers are."""
+        return [name for name in (remote.output_file_id, remote.error_file_id) if name]
+
+    async def _content(self, name: str) -> AsyncIterator[bytes]:
+        async with self._http.stream(
+            f"{self._dealer.base_url}/files/{name}/content",
+            headers=await self._headers(),
+            query=self._dealer.query,
+            timeout=CALL_TIMEOUT,
+        ) as download:
+            async for chunk in download.chunks():
+                yield chunk
+
+    async def _remove(self, name: str) -> None:
+        await self._call("DELETE", f"/files/{name}", ok=GONE)
+
+    async def _create(self, job: JobSpec, placed: Mapping[str, Any]) -> str:
+        endpoint = self._dealer.spelled(job.endpoint)
+        body = {"endpoint": endpoint, "completion_window": _window(job.window), **placed}
+        try:
+            reply = await self._call("POST", "/batches", json=msgspec.json.encode(body), ok=CREATED_OR_REFUSED)
+            if reply.status == 400:
+                raise await self._refused(reply, placed)
+            return msgspec.json.decode(reply.body, type=_Id).id
+        except msgspec.DecodeError:
+            raise ProviderError("the batch was created but the answer is unreadable", fault=Fault.LOST) from None
+        except ProviderError as error:
+            if error.status is not None and error.status >= 500:  # it may have been created all the same
+                raise ProviderError(error.message, fault=Fault.LOST, status=error.status, code=error.code) from None
+            raise
+
+    async def _refused(self, reply: Reply, placed: Mapping[str, Any]) -> ProviderError:
+        """What a creation's 400 means: the lines are at fault, or it only came too early."""
+        if TOKEN_LIMIT.encode() in reply.body:
+            message = "too many tokens are waiting at the provider"
+            wait = retry_after(reply.headers)
+            return ProviderError(message, fault=Fault.THROTTLED, status=400, code=TOKEN_LIMIT, retry_after=wait)
+        if self._dealer.processing and "input_file_id" in placed:
+            file = await self._file(placed["input_file_id"])
+            if not _usable(file):
+                return ProviderError("the uploaded file is not usable yet", fault=Fault.TRANSIENT, status=400)
+        return refusal(f"POST {self._dealer.base_url}/batches", reply.status, reply.headers, reply.body)
+
+    async def _discard(self, placed: Mapping[str, Any]) -> None:
+        """What a refused creation left; providers allow a few hundred files only."""
+        name = placed.get("input_file_id") or placed.get("input_blob")
+        try:
+            await self._remove(str(name))
+        except ProviderError as error:
+            log.warning("an uploaded file that no batch reads stays at the provider: %s", error.message)
+
+    async def _upload(self, job: JobSpec, source: Source) -> _File:
         async def body() -> AsyncIterator[bytes]:
             async for window in source():
                 yield b"".join(self._rewrite(line, job) + b"\n" for line in window)
 
+        query = f"?{urlencode(self._dealer.query)}" if self._dealer.query else ""
         part = FilePart("file", f"batchway-{job.token}.jsonl", "application/jsonl", body)
         reply = await self._http.upload_multipart(
-            f"{self._dealer.base_url}/files",
-            headers=self._dealer.headers,
-            fields={"purpose": self._dealer.purpose},
+            f"{self._dealer.base_url}/files{query}",
+            headers=await self._headers(),
+            fields={"purpose": self._dealer.purpose, **self._dealer.fields},
             file=part,
             timeout=UPLOAD_TIMEOUT,
             retry=SAFE,  # a second copy of a file costs nothing
         )
-        return _decoded(reply, _Id).id
+        return _decoded(reply, _File)
 
-    async def _get(self, remote_id: str) -> _Remote:
-        url = f"{self._dealer.base_url}/batches/{remote_id}"
-        reply = await self._http.request("GET", url, headers=self._dealer.headers, timeout=CALL_TIMEOUT)
-        return _decoded(reply, _Remote)
+    async def _until_usable(self, file: _File) -> None:
+        """Waits until a batch can read the file; ProviderError when that cannot be waited for."""
+        waited, wait = 0.0, FIRST_WAIT
+        while not _usable(file):
+            if (file.status or "").lower() in ("error", "deleting", "deleted"):
+                raise ProviderError(
+                    f"the uploaded file became '{file.status}'", fault=Fault.REJECTED, code="file_error"
+                )
+            if waited >= self._dealer.processing:
+                await self._discard({"input_file_id": file.id})
+                raise ProviderError("the uploaded file is not usable yet", fault=Fault.TRANSIENT)
+            await asyncio.sleep(wait)  # nobody tells when it is done
+            waited, wait = waited + wait, min(wait * 2, LONGEST_WAIT)
+            file = await self._file(file.id)
 
-    async def _newest(self) -> AsyncIterator[_Remote]:
+    async def _file(self, file_id: str) -> _File:
+        return _decoded(await self._call("GET", f"/files/{file_id}"), _File)
+
+    async def _get(self, remote_id: str) -> Remote:
+        return _decoded(await self._call("GET", f"/batches/{remote_id}"), Remote)
+
+    async def _pages(self) -> AsyncIterator[list[Remote]]:
         query: dict[str, str | int | bool] = {"limit": PAGE}
         for _ in range(MAX_PAGES):
-            reply = await self._http.request(
-                "GET",
-                f"{self._dealer.base_url}/batches",
-                headers=self._dealer.headers,
-                query=query,
-                timeout=CALL_TIMEOUT,
-            )
-            page = _decoded(reply, _Page)
-            for remote in page.data:
-                yield remote
+            page = _decoded(await self._call("GET", "/batches", query=query), _Page)
+            if page.data:
+                yield page.data
             if not page.has_more or not page.data:
                 return
             query["after"] = page.data[-1].id
         raise ProviderError(f"more than {MAX_PAGES * PAGE} batches since the submit", fault=Fault.TRANSIENT)
 
-    async def _content(self, file_id: str) -> AsyncIterator[bytes]:
-        url = f"{self._dealer.base_url}/files/{file_id}/content"
-        async with self._http.stream(url, headers=self._dealer.headers, timeout=CALL_TIMEOUT) as download:
-            async for chunk in download.chunks():
-                yield chunk
+    async def _call(  # noqa: PLR0913 - one call, one line each
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        json: bytes | None = None,
+        retry: Retry | None = None,
+        ok: Container[int] = SUCCESS,
+    ) -> Reply:
+        return await self._http.request(
+            method,
+            self._dealer.base_url + path,
+            headers=await self._headers(),
+            query={**self._dealer.query, **(query or {})},
+            json=json,
+            timeout=CALL_TIMEOUT,
+            retry=retry,
+            ok=ok,
+        )
+
+    async def _headers(self) -> Mapping[str, str]:
+        if self._dealer.authorize is None:
+            return self._dealer.headers
+        return {**self._dealer.headers, **await self._dealer.authorize()}
 
 
-def _answer(raw: bytes) -> Answer:
+def _usable(file: _File) -> bool:
+    return (file.status or "processed").lower() == "processed"
+
+
+def _answer(raw: bytes, token: str) -> Answer:
     try:
         parsed = output_line.decode(raw)
     except msgspec.DecodeError:
+        return _loose_answer(raw, token)
+    return Answer(parsed.custom_id, parsed.ok, raw)
+
+
+def _loose_answer(raw: bytes, token: str) -> Answer:
+    """The answer of a line in an old form, brought into the usual one."""
+    try:
+        found = _loose_line.decode(raw)
+    except msgspec.DecodeError:
         message = f"a result file holds a line of {len(raw)} bytes that is no answer"
         raise ProviderError(message, fault=Fault.TRANSIENT) from None
-    return Answer(parsed.custom_id, parsed.ok, raw)
+    name = hashlib.blake2b(f"{token} {found.custom_id}".encode(), digest_size=12).hexdigest()
+    response, error = found.response, found.error
+    line = OutputLine(
+        id=found.id or f"batch_req_{name}",  # the same whenever it is read
+        custom_id=found.custom_id,
+        response=response and _response(response),
+        error=error and LineError(code=error.code or "error", message=error.message or ""),
+    )
+    return Answer(line.custom_id, line.ok, encode(line))
+
+
+def _response(found: _LooseResponse) -> LineResponse:
+    return LineResponse(status_code=found.status_code, request_id=found.request_id or "", body=found.body)
 
 
 def _decoded(reply: Reply, shape: type[T]) -> T:

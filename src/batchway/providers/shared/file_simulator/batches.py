@@ -19,16 +19,6 @@ from batchway.providers.shared.file_simulator.errors import (
     wrong_type,
     wrong_value,
 )
-from batchway.providers.shared.file_simulator.web import (
-    BrokenConnection,
-    JsonResponse,
-    error_response,
-    expiry_seconds,
-    json_object,
-    page,
-    page_limit,
-    simulation_of,
-)
 from batchway.providers.shared.file_simulator.life import Simulation, cancel, draw_fate, look, shown
 from batchway.providers.shared.file_simulator.lines import line_fault
 from batchway.providers.shared.file_simulator.store import (
@@ -40,6 +30,16 @@ from batchway.providers.shared.file_simulator.store import (
     list_batches,
     next_ordinal,
     save_batch,
+)
+from batchway.providers.shared.file_simulator.web import (
+    BrokenConnection,
+    JsonResponse,
+    error_response,
+    expiry_seconds,
+    json_object,
+    page,
+    page_limit,
+    simulation_of,
 )
 from batchway.providers.shared.simulation import seconds_text
 

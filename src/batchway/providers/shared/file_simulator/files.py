@@ -15,6 +15,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from batchway.providers.shared.file_simulator.errors import ApiError, missing, not_found, wrong_value
+from batchway.providers.shared.file_simulator.life import Simulation
+from batchway.providers.shared.file_simulator.lines import decoded
+from batchway.providers.shared.file_simulator.store import (
+    File,
+    add_file,
+    expired_files,
+    get_file,
+    list_files,
+    remove_file,
+)
 from batchway.providers.shared.file_simulator.web import (
     FileContent,
     JsonResponse,
@@ -23,9 +33,6 @@ from batchway.providers.shared.file_simulator.web import (
     page_limit,
     simulation_of,
 )
-from batchway.providers.shared.file_simulator.life import Simulation
-from batchway.providers.shared.file_simulator.lines import decoded
-from batchway.providers.shared.file_simulator.store import File, add_file, expired_files, get_file, list_files, remove_file
 
 _BATCH_DAYS = 30 * 86_400
 _FIELD_BYTES = 64 * 1024

@@ -14,13 +14,6 @@ from starlette.responses import Response
 
 from batchway.providers.shared.file_simulator.answers import DATED, Json, body_hash, refusal, respond
 from batchway.providers.shared.file_simulator.errors import ApiError, filtered, not_found, status_error
-from batchway.providers.shared.file_simulator.web import (
-    BrokenConnection,
-    JsonResponse,
-    NoAnswer,
-    json_object,
-    simulation_of,
-)
 from batchway.providers.shared.file_simulator.life import Simulation, look, shown
 from batchway.providers.shared.file_simulator.lines import FILTERED, supported, trigger, trigger_fate
 from batchway.providers.shared.file_simulator.store import (
@@ -30,6 +23,13 @@ from batchway.providers.shared.file_simulator.store import (
     mark_answered,
     request_totals,
     requests_counted,
+)
+from batchway.providers.shared.file_simulator.web import (
+    BrokenConnection,
+    JsonResponse,
+    NoAnswer,
+    json_object,
+    simulation_of,
 )
 from batchway.providers.shared.simulation import faults_from, parse_faults, seconds_text
 
@@ -45,7 +45,8 @@ async def infer(request: Request, endpoint: str) -> Response:
     """`POST` to one of the sync endpoints; the path may name the model in the body's place."""
     simulation = simulation_of(request)
     body = await json_object(request)
-    body = {**body, "model": request.path_params.get("deployment", body.get("model"))}
+    if "deployment" in request.path_params:
+        body["model"] = request.path_params["deployment"]
     capacity = simulation.settings.capacity
     if capacity is not None and simulation.in_flight >= capacity:
         raise throttled(simulation)

@@ -78,7 +78,7 @@ def page(shown: list[dict[str, Any]], limit: int) -> dict[str, Any]:
 
 
 def expiry_seconds(policy: object, name: str, allowed: tuple[int, int]) -> int | None:
-    """Seconds of an `expires_after` policy (anchor `created_at`), or None without one; `allowed` is lowest and highest."""
+    """Seconds of an `expires_after` policy (anchor `created_at`, seconds within `allowed`), or None without one."""
     if policy is None:
         return None
     if not isinstance(policy, Mapping):

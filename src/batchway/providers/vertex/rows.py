@@ -1,0 +1,144 @@
+"""Output rows of a Vertex job, read whatever their family, and the ways back from a row to its input line; pure.
+
+A row names its line by what its family carries through: `key` (embeddings), `custom_id` (Claude), a label of the echoed
+request (Gemini). A row that carries nothing is matched by the request it echoes, which may have come back normalised:
+keys in another order, defaults dropped, numbers as 32-bit floats.
+Source: cloud.google.com/vertex-ai/generative-ai/docs/multimodal/batch-prediction-gemini, read November 2026.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+from typing import Any, NamedTuple, cast
+
+import msgspec
+
+from batchway.providers.vertex import statuses
+
+LABEL = "batchway_line"  # on each Gemini request: lower-case letters, digits, _ and - only
+
+
+class Place(NamedTuple):
+    """A line's number, and which of its rows (a line of N embedding inputs is N rows)."""
+
+    number: int
+    part: int = 0
+
+
+class Row(NamedTuple):
+    """One output row: where it belongs, or None; the request it echoes; what came of it."""
+
+    place: Place | None
+    echo: msgspec.Raw | None
+    failure: statuses.Failure | None
+    response: dict[str, Any]
+
+
+class _Row(msgspec.Struct):
+    status: Any = None
+    key: Any = None
+    custom_id: Any = None
+    request: msgspec.Raw | None = None
+    instance: msgspec.Raw | None = None
+    response: Any = None
+    predictions: Any = None
+
+
+class _Labelled(msgspec.Struct):
+    labels: dict[str, Any] | None = None
+
+
+_row = msgspec.json.Decoder(_Row)
+_labelled = msgspec.json.Decoder(_Labelled)
+_encode_sorted = msgspec.json.Encoder(order="sorted").encode
+
+
+def read(raw: bytes) -> Row:
+    """The row in this line; msgspec.DecodeError when it is none."""
+    row = _row.decode(raw)
+    echo = row.request or row.instance
+    place = _named(row.key) or _named(row.custom_id) or _named(_label(row.request))
+    response = cast("dict[str, Any]", row.response if isinstance(row.response, dict) else _predicted(row.predictions))
+    status = row.status if isinstance(row.status, str) else "" if row.status is None else str(row.status)
+    failure = statuses.of_text(status) if status.strip() else None
+    if failure is None and not response:
+        failure = statuses.Failure(500, "INTERNAL", "The provider gave neither an answer nor a reason.")
+    return Row(place, echo, failure, response)
+
+
+def named(place: Place) -> str:
+    """The name that a row carries: `17`, and `17#2` for the third input of an embeddings line."""
+    return f"{place.number}#{place.part}"
+
+
+def _named(name: object) -> Place | None:
+    if not isinstance(name, str):
+        return None
+    number, _, part = name.partition("#")
+    if not (number.isascii() and number.isdigit() and (not part or (part.isascii() and part.isdigit()))):
+        return None
+    return Place(int(number), int(part or 0))
+
+
+def _label(request: msgspec.Raw | None) -> object:
+    if request is None:
+        return None
+    try:
+        labels = _labelled.decode(request).labels
+    except msgspec.ValidationError:  # an echo in another form, such as a string
+        return None
+    return (labels or {}).get(LABEL)
+
+
+def _predicted(predictions: object) -> dict[str, Any]:
+    """The answer of the older embedding models, in the form of the newer ones."""
+    try:
+        embeddings = cast("Any", predictions)[0]["embeddings"]
+        statistics = embeddings.get("statistics") or {}
+        return {
+            "embedding": {"values": embeddings["values"]},
+            "usageMetadata": {"promptTokenCount": int(statistics.get("token_count") or 0)},
+        }
+    except (TypeError, LookupError, AttributeError, ValueError):
+        return {}
+
+
+class Echoes:
+    """The places of a job by what was sent for them, for rows that name none. Equal requests are told apart by none."""
+
+    def __init__(self) -> None:
+        self._places: defaultdict[bytes, deque[Place]] = defaultdict(deque)
+
+    def add(self, places: Iterable[tuple[Place, Mapping[str, Any]]]) -> None:
+        for place, request in places:
+            self._places[_digest(request)].append(place)
+
+    def take(self, echo: msgspec.Raw | None) -> Place | None:
+        """The next place with this request."""
+        if echo is None:
+            return None
+        try:
+            request: object = msgspec.json.decode(echo)
+        except msgspec.DecodeError:
+            return None
+        found = self._places.get(_digest(cast("Mapping[str, Any]", request))) if isinstance(request, dict) else None
+        return found.popleft() if found else None
+
+
+def _digest(request: Mapping[str, Any]) -> bytes:
+    plain = {name: value for name, value in request.items() if name != "labels"}
+    return blake2b(_encode_sorted(_normal(plain)), digest_size=16).digest()
+
+
+def _normal(value: Any) -> Any:
+    """The value without what a normalised echo may lack: empty things, and the last digits of numbers."""
+    if isinstance(value, dict):
+        table = {name: _normal(inner) for name, inner in cast("dict[str, Any]", value).items()}
+        return {name: inner for name, inner in table.items() if inner not in (None, "", 0, [], {})}
+    if isinstance(value, list):
+        return [_normal(inner) for inner in cast("list[Any]", value)]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(f"{value:.6g}")
+    return value
