@@ -17,10 +17,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from batchway.billing.prices import Prices
+from batchway.core.money import to_pico
 from batchway.db.engine import driver_url
 from tests.simulator import FINAL, Simulator
 
 NEVER_RUN = frozenset({"batch_expired", "batch_cancelled"})  # in the error file, but not counted as failed
+ADDED = frozenset({"cursor", "amount_usd"})  # what `/results` puts into a line
 TABLES = ("batches", "jobs", "ledger", "holds", "outbox", "files", "segments", "chunks")
 USAGE = ("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 
@@ -82,16 +84,19 @@ def violations(
 
 
 def results_violations(remains: Remains, results: list[dict[str, Any]]) -> list[str]:
-    """`/results` gives each line once, the same line that stands in the files."""
+    """`/results` gives each line once, the same line that stands in the files, and what each costs."""
     stored = {line["custom_id"]: line for name in ("output", "error") for line in remains.lines(name)}
     times = Counter(line["custom_id"] for line in results)
     found = [f"/results gives {name} {count} times" for name, count in times.items() if count > 1]
     if missing := set(stored) - set(times):
         found.append(f"/results lacks {len(missing)} of {len(stored)} lines, such as {sorted(missing)[:3]}")
     for line in results:
-        bare = {key: value for key, value in line.items() if key != "cursor"}
+        bare = {key: value for key, value in line.items() if key not in ADDED}
         if stored.get(line["custom_id"]) != bare:
             found.append(f"/results and the files differ on {line['custom_id']}")
+    amount = sum(to_pico(line["amount_usd"]) for line in results if "amount_usd" in line)
+    if amount != (_ledger_sum(remains) or 0):
+        found.append(f"the amounts of /results add up to {amount}, the ledger's to {_ledger_sum(remains)}")
     return found[:20]
 
 

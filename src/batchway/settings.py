@@ -87,6 +87,8 @@ def load(
         values |= _read_file(config, env)
     values |= _read_environment(env)
     values |= {key: value for key, value in (overrides or {}).items() if value is not None}
+    for role in values.get("roles") or ():
+        _known(str(role), f"roles: unknown role '{role}'", list(ROLES))
     try:
         settings = msgspec.convert(values, Settings, strict=False)
     except msgspec.ValidationError as error:
@@ -101,7 +103,7 @@ def _read_file(path: Path, env: Mapping[str, str]) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is not YAML: {error}") from None
+        raise ConfigError(f"{path}: is not YAML{_place_of(error)}") from None
     if parsed is None:
         return {}
     if not isinstance(parsed, dict):
@@ -131,8 +133,15 @@ def _from_text(key: str, text: str) -> Any:
         try:
             return yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise ConfigError(f"{PREFIX}{key.upper()}: is not YAML: {error}") from None
+            raise ConfigError(f"{PREFIX}{key.upper()}: is not YAML{_place_of(error)}") from None
     return text
+
+
+def _place_of(error: Exception) -> str:
+    """Where it went wrong, without the line itself: that may hold a key."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None)
+    return f": line {mark.line + 1}: {problem}" if mark is not None else ""
 
 
 def _known(key: str, problem: str, allowed: list[str]) -> None:

@@ -125,6 +125,7 @@ def test_a_run_writes_every_line_in_the_order_of_the_input(ended: dict[str, Any]
     counts = ended["request_counts"]
     assert (counts["total"], counts["failed"]) == (LINES, len(failed))
     assert failed
+    assert not any("cursor" in line for line in written)
     assert ended["exit_code"] == 1
 
 
@@ -181,6 +182,10 @@ def test_the_results_are_json_lines_or_one_json_list(said, ended: dict[str, Any]
     assert len(document["data"]) == ended["request_counts"]["failed"]
     assert json.loads(said("results", ended["id"], "-o", tmp_path / "o.jsonl", "--json")[1])["lines"] == LINES
     assert len((tmp_path / "o.jsonl").read_text().splitlines()) == LINES
+    in_order = [
+        json.loads(line)["custom_id"] for line in said("results", ended["id"], "--order", "input")[1].splitlines()
+    ]
+    assert in_order == [f"line {number}" for number in range(LINES)]
     cursor = json.loads(out.splitlines()[-1])["cursor"]
     assert said("results", ended["id"], "--after", cursor)[1] == ""
 

@@ -173,21 +173,38 @@ def test_expired_in_the_executed_lane(world):
     assert codes(errors) == {"batch_expired"}
 
 
-@pytest.mark.parametrize(
-    ("fault", "code"), [("token_limit=1", "token_limit_exceeded"), ("fail_batch=1", "billing_hard_limit_reached")]
-)
-def test_a_job_that_the_provider_rejects_fails_its_lines_and_no_others(world, fault, code):
+def test_a_job_that_the_provider_rejects_fails_its_lines_and_no_others(world):
+    batch = world.wait(refused_job(world, "fail_batch=1"))
+    output, errors = ended(world, batch, "completed", "in_progress_at", "finalizing_at")
+    assert (names(output), names(errors)) == ([0, 2, 4, 6, 8], [1, 3, 5, 7, 9])
+    assert codes(errors) == {"billing_hard_limit_reached"}
+    assert batch["request_counts"] == {"total": 10, "completed": 5, "failed": 5}
+
+
+def test_a_job_refused_for_too_many_waiting_tokens_is_sent_again_later(world):
+    batch_id = refused_job(world, "token_limit=1")
+    waiting = world.until(batch_id, lambda batch: any(job["status"] == "planned" for job in batch["batchway"]["jobs"]))
+    assert waiting["request_counts"]["failed"] == 0
+    world.rows("update jobs set not_before = 0 where batch_id = :id and status = 'planned'", id=batch_id)
+    batch = world.wait(batch_id)
+    assert (batch["status"], batch["request_counts"]) == ("completed", {"total": 10, "completed": 10, "failed": 0})
+    assert names(world.files_of(batch)[0]) == list(range(10))
+    assert len(world.rows("select 1 from ledger where batch_id = :id", id=batch_id)) == 2
+    assert world.open_holds() == []
+
+
+def refused_job(world: Running, fault: str) -> str:
+    """A batch of ten lines, every second of them in a job that its provider has refused whole."""
     second = world.simulators["second"]
     second.faults(fault)
     try:
-        refused = "second/gpt-4o-mini"
-        batch = world.run(jsonl(line(number, refused if number % 2 else "fast") for number in range(10)))
+        lines = jsonl(line(number, "second/gpt-4o-mini" if number % 2 else "fast") for number in range(10))
+        batch_id = world.create(world.upload(lines))["id"]
+        refused = "select 1 from jobs where batch_id = :id and outcome = 'rejected'"
+        world.until(batch_id, lambda _: world.rows(refused, id=batch_id))
     finally:
         second.faults("")
-    output, errors = ended(world, batch, "completed", "in_progress_at", "finalizing_at")
-    assert (names(output), names(errors)) == ([0, 2, 4, 6, 8], [1, 3, 5, 7, 9])
-    assert codes(errors) == {code}
-    assert batch["request_counts"] == {"total": 10, "completed": 5, "failed": 5}
+    return batch_id
 
 
 def test_failed_validation_spends_nothing(world):
@@ -222,9 +239,9 @@ def test_an_ended_batch_stays_as_it_is_and_is_billed_once_whoever_looks(world):
 
 
 def test_output_files_go_when_the_client_said(world):
-    batch = world.run(chat(2), output_expires_after={"anchor": "created_at", "seconds": 7200})
-    file = world.ask("GET", f"/v1/files/{batch['output_file_id']}").json
-    assert file["expires_at"] - file["created_at"] == 7200
-    plain = world.run(chat(2))
-    file = world.ask("GET", f"/v1/files/{plain['output_file_id']}").json
-    assert file["expires_at"] - file["created_at"] == 30 * 86400
+    file_id = world.upload(chat(2))
+    soon = world.create(file_id, output_expires_after={"anchor": "created_at", "seconds": 7200})["id"]
+    plain = world.create(file_id)["id"]
+    for batch_id, seconds in [(soon, 7200), (plain, 30 * 86400)]:
+        file = world.ask("GET", f"/v1/files/{world.wait(batch_id)['output_file_id']}").json
+        assert file["expires_at"] - file["created_at"] == seconds

@@ -10,7 +10,6 @@ from decimal import Decimal
 from urllib.parse import quote
 
 import openai
-import pytest
 
 from tests.journeys.trips import CHAT, Running, chat, jsonl, line, names
 
@@ -99,26 +98,20 @@ def test_the_model_of_the_batch_overrides_that_of_the_lines_and_spares_them_one(
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("how", ["path", "query", "header", "body"])
-def test_a_forced_provider_takes_every_line(world, how):
-    file_id = world.upload(jsonl([line(0, "gpt-4o-mini"), line(1, "openai/gpt-4o-mini")]))
-    wanted = {**GOOD, "input_file_id": file_id}
-    path, headers = "/v1/batches", {}
-    if how == "path":
-        path = "/second/v1/batches"
-    elif how == "query":
-        path = "/v1/batches?provider=second"
-    elif how == "header":
-        headers = {"custom_llm_provider": "second"}
-    else:
-        wanted["custom_llm_provider"] = "second"
-    made = world.ask("POST", path, wanted, **headers)
-    assert made.status == 200, made.body
-    batch = world.wait(made.json["id"])
-    assert accounts(batch) == {("second", "gpt-4o-mini", "native"): 1}
-    assert batch["request_counts"]["completed"] == 2
-    listed = world.ask("GET", "/v1/batches?provider=second&limit=100").json["data"]
-    assert batch["id"] in [one["id"] for one in listed]
+def test_a_forced_provider_takes_every_line_however_it_is_said(world):
+    wanted = {**GOOD, "input_file_id": world.upload(jsonl([line(0, "gpt-4o-mini"), line(1, "openai/gpt-4o-mini")]))}
+    made = [
+        world.ask("POST", "/second/v1/batches", wanted),
+        world.ask("POST", "/v1/batches?provider=second", wanted),
+        world.ask("POST", "/v1/batches", wanted, custom_llm_provider="second"),
+        world.ask("POST", "/v1/batches", {**wanted, "custom_llm_provider": "second"}),
+    ]
+    assert [answer.status for answer in made] == [200] * 4
+    for batch in [world.wait(answer.json["id"]) for answer in made]:
+        assert accounts(batch) == {("second", "gpt-4o-mini", "native"): 1}
+        assert batch["request_counts"]["completed"] == 2
+    listed = [one["id"] for one in world.ask("GET", "/v1/batches?provider=second&limit=100").json["data"]]
+    assert {answer.json["id"] for answer in made} <= set(listed)
 
 
 def test_a_window_that_the_native_lane_cannot_keep_is_executed(world):
@@ -294,17 +287,18 @@ def test_an_estimate_spends_nothing_and_names_every_route(world):
     assert (nothing.status, nothing.error["code"]) == (400, "missing_required_parameter")
 
 
-@pytest.mark.parametrize(("endpoint", "counted"), [("/v1/embeddings", 0), ("/v1/completions", 1), ("/v1/responses", 1)])
-@pytest.mark.parametrize("lane", ["openai", "live"])
-def test_every_endpoint_runs_through_both_lanes(world, endpoint, counted, lane):
-    model = "openai/gpt-4.1-mini" if lane == "openai" else "lively"
-    if endpoint == "/v1/embeddings":
-        model = "openai/text-embedding-3-small" if lane == "openai" else "live/text-embedding-3-small"
-    batch = world.run(jsonl(line(number, model, endpoint) for number in range(6)), endpoint)
-    assert batch["request_counts"] == {"total": 6, "completed": 6, "failed": 0}, batch
-    assert names(world.files_of(batch)[0]) == list(range(6))
-    assert batch["usage"]["input_tokens"] > 0
-    assert (batch["usage"]["output_tokens"] > 0) == counted
+def test_every_endpoint_runs_through_both_lanes(world):
+    text, vectors = ("openai/gpt-4.1-mini", "lively"), ("openai/text-embedding-3-small", "live/text-embedding-3-small")
+    made = [
+        (endpoint, world.create(world.upload(jsonl(line(number, model, endpoint) for number in range(6))), endpoint))
+        for endpoint, models in {"/v1/embeddings": vectors, "/v1/completions": text, "/v1/responses": text}.items()
+        for model in models
+    ]
+    for endpoint, batch in [(endpoint, world.wait(batch["id"])) for endpoint, batch in made]:
+        assert batch["request_counts"] == {"total": 6, "completed": 6, "failed": 0}, batch
+        assert names(world.files_of(batch)[0]) == list(range(6))
+        assert batch["usage"]["input_tokens"] > 0
+        assert (batch["usage"]["output_tokens"] > 0) == (endpoint != "/v1/embeddings")
 
 
 def test_models_that_lines_may_name_are_listed(world):

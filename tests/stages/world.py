@@ -9,6 +9,7 @@ worker does, by the same statements.
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import json
 import tempfile
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import psycopg
 import pytest
 
 from batchway import pipeline
@@ -28,6 +30,7 @@ from batchway.core.states import FINAL_BATCH_STATES, Outcome
 from batchway.db import batches, files, jobs, ledger
 from batchway.db.engine import Database
 from batchway.db.outbox import of_subject
+from batchway.db.schema import metadata
 from batchway.executor import Endpoint
 from batchway.pipeline.create import create
 from batchway.pipeline.intake import Incoming, receive
@@ -44,6 +47,7 @@ NOW = 1_790_000_000.0
 CHAT = "/v1/chat/completions"
 PRICED, UNPRICED, SERVED = "gpt-4o-mini", "odd-model", "served-model"
 BOTH = "either-model"  # a name with two routes: PRICED at alpha, UNPRICED at beta
+PRICES = Prices()
 WHO = Principal(key_id="key_1", project="p")
 
 
@@ -111,7 +115,7 @@ class World:
             db=self.db,
             storage=self.storage,
             accounts=accounts,
-            prices=Prices(),
+            prices=PRICES,
             clock=lambda: self.now,
             new_id=lambda prefix: f"{prefix}{next(ids):06d}",
             scratch=root / "scratch",
@@ -232,11 +236,21 @@ def chat(count: int, *models: str) -> list[dict[str, Any]]:
     return [line(number, named[(number - 1) % len(named)]) for number in range(1, count + 1)]
 
 
+@functools.cache
+def blank() -> bytes:
+    """An SQLite database with its tables made: a copy costs a tenth of making them again."""
+    with tempfile.TemporaryDirectory() as folder:
+        Database(f"sqlite:///{folder}/db").close()
+        return (Path(folder) / "db").read_bytes()
+
+
 @asynccontextmanager
 async def open_world(url: str | None = None, **options: Any):
     """A world in a folder of its own; on SQLite unless `url` says otherwise."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
+        if url is None:
+            (root / "db").write_bytes(blank())
         world = World(url or f"sqlite:///{root}/db", root, **options)
         try:
             yield world
@@ -286,9 +300,23 @@ async def world():
         yield opened
 
 
+_shared: dict[int, str] = {}  # one PostgreSQL database for all of these tests: making one costs more than a test does
+
+
+def emptied(server) -> str:
+    """The URL of a PostgreSQL database with empty tables."""
+    if id(server) not in _shared:
+        _shared[id(server)] = server.fresh()
+        return _shared[id(server)]
+    with psycopg.connect(_shared[id(server)], autocommit=True) as connection:
+        names = ", ".join(table.name for table in metadata.sorted_tables if table.name != "meta")
+        connection.execute(f"TRUNCATE {names} RESTART IDENTITY")
+    return _shared[id(server)]
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 async def either(request):
     """On SQLite, and on PostgreSQL."""
-    url = request.getfixturevalue("postgres").fresh() if request.param == "postgresql" else None
+    url = emptied(request.getfixturevalue("postgres")) if request.param == "postgresql" else None
     async with open_world(url) as opened:
         yield opened

@@ -180,7 +180,8 @@ def test_request_lines_become_rows_of_their_names(tmp_path: Path) -> None:
 def test_lines_are_written_whole_as_jsonl(table: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     results = [answered(1, "näh"), failed(2)]
-    outputs.write(results, "/v1/chat/completions", str(table), str(out))
+    streamed = [Result({**result.line, "cursor": "1"}) for result in results]
+    outputs.write(streamed, "/v1/chat/completions", str(table), str(out))
     assert [json.loads(line) for line in out.read_text().splitlines()] == [result.line for result in results]
 
 

@@ -143,3 +143,13 @@ def test_loopback_is_what_only_this_machine_reaches(host: str, loopback: bool) -
 
 def test_without_auth_a_loopback_address_is_accepted() -> None:
     assert load(env={"BATCHWAY_NO_AUTH": "1"}).no_auth
+
+
+def test_a_line_that_is_not_yaml_is_not_repeated_for_it_may_hold_a_key(write) -> None:
+    told = refused(write("port: 1\nmaster_key: sk-secret: y\n"), env={})
+    assert "line 2" in told
+    assert "sk-secret" not in told
+
+
+def test_an_unknown_role_is_told_with_the_nearest_one(write) -> None:
+    assert "unknown role 'workers'; did you mean 'worker'?" in refused(write("roles: [api, workers]\n"), env={})

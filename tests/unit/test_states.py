@@ -23,6 +23,7 @@ from batchway.db.engine import Database
 from batchway.db.outbox import of_subject
 from batchway.db.schema import batches, jobs
 from batchway.db.transitions import create_batch, create_jobs, move_batch, move_job
+from tests.stages.world import emptied
 
 SOURCES = Path(__file__).resolve().parents[2] / "src" / "batchway"
 NOW = 1_790_000_000.0
@@ -42,7 +43,7 @@ NEEDS = {"running": {"remote_id": "r"}, "ended": {"outcome": "succeeded"}}
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def db(request, tmp_path):
     on_postgres = request.param == "postgresql"
-    database = Database(request.getfixturevalue("postgres").fresh() if on_postgres else f"sqlite:///{tmp_path}/db")
+    database = Database(emptied(request.getfixturevalue("postgres")) if on_postgres else f"sqlite:///{tmp_path}/db")
     database.write_now(create_batch, NOW, BATCH)
     database.write_now(create_jobs, NOW, [JOB])
     yield database

@@ -45,13 +45,14 @@ def watch_command(client: Client, *, batch_id: str, as_json: bool) -> int:
 @click.option("-o", "--output", metavar="OUT", help="A file for the lines (JSONL); without it, stdout.")
 @click.option("--after", metavar="CURSOR", help="Only lines behind this one; each line has its `cursor`.")
 @click.option("--status", type=click.Choice(["completed", "failed"]), help="Only answered, or only failed lines.")
+@click.option("--order", type=click.Choice(["finished", "input"]), help="input: as sent; of an ended batch.")
 @json_option
 @with_client
 def results_command(client: Client, *, batch_id: str, output: str | None, as_json: bool, **given: Any) -> int:
     """Fetch the lines of a batch that are there.
 
-    One JSON line each, in the order they finished, also while the batch runs. With --json and no OUT they are one JSON
-    list; with OUT, --json tells how many lines were written.
+    One JSON line each, in the order they finished unless --order says otherwise, also while the batch runs. With --json
+    and no OUT they are one JSON list; with OUT, --json tells how many lines were written.
     """
     found = (result.to_json() for result in client.batch_results(batch_id, **given))
     if output is not None:

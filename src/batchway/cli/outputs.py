@@ -39,19 +39,24 @@ def check(output: str | None) -> None:
 def write(results: Iterable[Result], endpoint: str, source: str, output: str | None) -> None:
     """Writes the results, which come in input order; `source` is IN as the user gave it."""
     if output is None:
-        sys.stdout.writelines(result.to_json() + "\n" for result in results)
+        sys.stdout.writelines(_line(result) for result in results)
         return
     path = Path(output)
     with _beside(path) as partial:
         match inputs.format_of(path):
             case "jsonl":
                 with partial.open("w", encoding="utf-8") as file:
-                    file.writelines(result.to_json() + "\n" for result in results)
+                    file.writelines(_line(result) for result in results)
             case "csv":
                 with partial.open("w", encoding="utf-8", newline="") as file:
                     _write_csv(file, Joined(source, endpoint), results)
             case "parquet":
                 _write_parquet(partial, Joined(source, endpoint), results)
+
+
+def _line(result: Result) -> str:
+    """OpenAI's line, with its amount; the cursor is a place in the gateway's stream and means nothing in a file."""
+    return Result({name: value for name, value in result.line.items() if name != "cursor"}).to_json() + "\n"
 
 
 @contextmanager

@@ -2,23 +2,19 @@
 
 The types hold the fields that some dialect maps; the tables decide about the rest before a body comes here. What is not
 known inside messages, parts and tools is refused, never dropped: a forgotten field may be what the prompt was about.
-Sub-trees that only pass through (schemas, arguments) are not copied. Read from openai 3.54, November 2026.
+Sub-trees that only pass through (schemas, settings) are not copied. `reading.py` makes these of a body.
+
+Read from openai 3.54, November 2026.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from batchway.dialects.protocol import Refused
-
-Form = TypeVar("Form")
-Integer = Annotated[int, msgspec.Meta(ge=-(1 << 63), lt=1 << 63)]  # what JSON encoders take
-
-_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+Integer = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]  # what JSON encoders take
 
 
 class Strict(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -283,119 +279,3 @@ class Chat(msgspec.Struct, gc=False):
     def stops(self) -> Sequence[str]:
         """The stop sequences."""
         return [self.stop] if isinstance(self.stop, str) else self.stop or ()
-
-
-def read(body: Mapping[str, Any]) -> Chat:
-    """The typed request; Refused, with the path of the field, when something in it has another form."""
-    return typed(body, Chat)
-
-
-def typed(body: Any, form: type[Form]) -> Form:
-    """`body` as a `form`, or Refused."""
-    try:
-        return msgspec.convert(body, form)
-    except msgspec.ValidationError as error:
-        raise misformed(str(error)) from None
-
-
-CODES = {  # how msgspec begins its messages -> OpenAI's code
-    "Object missing required": "missing_required_parameter",
-    "Object contains unknown": "unknown_parameter",
-    "Invalid ": "invalid_value",
-}
-
-
-def misformed(found: str) -> Refused:
-    """A refusal out of a message such as "Expected `str`, got `int` - at `$.messages[0].content`"."""
-    what, _, path = found.partition(" - at `$")
-    code = next((code for start, code in CODES.items() if what.startswith(start)), "invalid_type")
-    where = path.rstrip("`").lstrip(".")
-    field = re.search("field `([^`]+)`", what)
-    if field:
-        where = f"{where}.{field[1]}".lstrip(".")
-    says = what.replace("Object", "The object").replace("`", "'")
-    return Refused(where, f"Invalid '{where}': {says}.", code)
-
-
-def texts(content: str | list[Text] | list[Text | Refusal] | None) -> list[str]:
-    """The words of a content, without the empty ones: no provider takes those, and they say nothing."""
-    if isinstance(content, str):
-        return [content] if content else []
-    words = [part.refusal if isinstance(part, Refusal) else part.text for part in content or ()]
-    return [word for word in words if word]
-
-
-def functions(request: Chat) -> list[Function]:
-    """The functions that may be called: those of `tools`, fewer where `tool_choice` allows only some."""
-    offered: list[Function] = []
-    for place, tool in enumerate(request.tools or ()):
-        if isinstance(tool, CustomTool):
-            raise Refused(f"tools[{place}].type", "Only tools of type 'function' can be offered.", "unsupported_value")
-        offered.append(tool.function)
-    choice = request.tool_choice
-    if not isinstance(choice, AllowedTools):
-        return offered
-    names = {tool.function.name for tool in choice.allowed_tools.tools if isinstance(tool, NamedFunction)}
-    return [function for function in offered if function.name in names]
-
-
-def chosen(request: Chat) -> str | None:
-    """`auto`, `none`, `required`, or `=name` for the one function to call; None when nothing was chosen."""
-    choice = request.tool_choice
-    if isinstance(choice, NamedFunction):
-        return "=" + choice.function.name
-    if isinstance(choice, AllowedTools):
-        return choice.allowed_tools.mode
-    if isinstance(choice, NamedCustom):
-        raise Refused("tool_choice.type", "Only tools of type 'function' can be chosen.", "unsupported_value")
-    return choice
-
-
-def arguments(call: FunctionCall, param: str) -> dict[str, Any]:
-    """The arguments of a call as an object; none at all are an empty one."""
-    if not call.function.arguments.strip():
-        return {}
-    try:
-        return _decode_object(call.function.arguments)
-    except (msgspec.DecodeError, UnicodeEncodeError):
-        raise Refused(param, f"Invalid '{param}': it is not the text of a JSON object.", "invalid_value") from None
-
-
-def function_calls(message: Assistant, param: str) -> list[FunctionCall]:
-    """The calls of an assistant's message; what only OpenAI has is refused."""
-    for name in ("audio", "function_call"):
-        if getattr(message, name) is not None:
-            raise Refused(f"{param}.{name}", f"Unsupported parameter: '{param}.{name}'.")
-    calls: list[FunctionCall] = []
-    for place, call in enumerate(message.tool_calls or ()):
-        if isinstance(call, CustomCall):
-            where = f"{param}.tool_calls[{place}].type"
-            raise Refused(where, "Only calls of type 'function' can be expressed.", "unsupported_value")
-        calls.append(call)
-    return calls
-
-
-class DataUrl(NamedTuple):
-    """The two halves of a data URL; `data` is base64."""
-
-    kind: str
-    data: str
-
-
-def data_url(url: str, param: str) -> DataUrl | None:
-    """The halves of a data URL, None for any other; Refused when it is not base64."""
-    if not url.startswith("data:"):
-        return None
-    head, comma, data = url.partition(",")
-    kind, _, encoding = head.removeprefix("data:").rpartition(";")
-    if not comma or encoding != "base64" or not kind:
-        raise Refused(param, f"Invalid '{param}': a data URL begins with 'data:<type>;base64,'.", "invalid_value")
-    return DataUrl(kind.partition(";")[0], data)
-
-
-def speakers_first(role: str | None) -> None:
-    """Refuses a conversation that nobody begins: every other form needs the user's words first."""
-    if role is None:
-        raise Refused("messages", "Invalid 'messages': at least one message of a user is needed.", "invalid_value")
-    if role != "user":
-        raise Refused("messages", "Invalid 'messages': the first one must be the user's.", "invalid_value")

@@ -47,6 +47,8 @@ def page(tx: Connection, project: str | None, wanted: BatchFilter) -> BatchList:
     rows, more = batches.page(tx, project, wanted)
     live = jobs.counts(tx, [row["id"] for row in rows])
     data = [to_wire(row, live.get(row["id"], (0, 0))) for row in rows]
+    for batch, row in zip(data, rows, strict=True):
+        batch.batchway = BatchDetails(jobs=None, **_amount(row, []), estimated_end=None)
     return BatchList(
         data=data, first_id=data[0].id if data else None, last_id=data[-1].id if data else None, has_more=more
     )

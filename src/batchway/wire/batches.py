@@ -97,9 +97,9 @@ class BatchJob(msgspec.Struct, kw_only=True):
 
 
 class BatchDetails(msgspec.Struct, kw_only=True):
-    """Batchway's own part of a batch: its jobs and its money so far."""
+    """Batchway's own part of a batch: its jobs (not in lists) and its money so far."""
 
-    jobs: list[BatchJob]
+    jobs: list[BatchJob] | None
     amount_usd: str | None
     amount_status: Literal["pending", "partial", "final", "unknown"]
     estimated_end: int | None

@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from batchway.dialects import bridge
+from batchway.dialects.bridge_answer import from_chat
 from batchway.dialects.gemini.answer import from_answer
 from batchway.dialects.gemini.embeddings import from_answers, is_old, rows_of
 from batchway.dialects.gemini.parameters import PARAMS
 from batchway.dialects.gemini.request import to_request
-from batchway.dialects.protocol import EMBEDDINGS, RESPONSES, Refused, admit, table_for
+from batchway.dialects.protocol import CHAT, EMBEDDINGS, RESPONSES, Refused, admit, table_for
 
 __all__ = ["PARAMS", "from_native", "from_rows", "has_old_rows", "to_native", "to_rows"]
 
@@ -30,7 +31,7 @@ def to_native(endpoint: str, body: Mapping[str, Any], model: str) -> dict[str, A
         return rows[0]
     admit(table_for(PARAMS, endpoint), body)
     if endpoint == RESPONSES:
-        return bridge.to_chat(body, lambda chat: to_request(chat, model))
+        return bridge.through(body, PARAMS[CHAT], lambda chat: to_request(chat, model))
     return to_request(body, model)
 
 
@@ -39,7 +40,7 @@ def from_native(endpoint: str, answer: Mapping[str, Any], body: Mapping[str, Any
     if endpoint == EMBEDDINGS:
         return from_rows([answer], body, model)
     chat = from_answer(answer, model)
-    return bridge.from_chat(chat, body) if endpoint == RESPONSES else chat
+    return from_chat(chat, body) if endpoint == RESPONSES else chat
 
 
 def to_rows(body: Mapping[str, Any], model: str) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from batchway.dialects import chat
+from batchway.dialects import chat, reading
 from batchway.dialects.gemini.models import model_of
 from batchway.dialects.protocol import Refused
 
@@ -49,7 +49,7 @@ def conversation(messages: list[chat.Message], model: str) -> Conversation:
     before = None
     for place, message in enumerate(messages):
         if isinstance(message, chat.System | chat.Developer):
-            system += [{"text": words} for words in chat.texts(message.content)]
+            system += [{"text": words} for words in reading.texts(message.content)]
             continue
         role = "user"
         if isinstance(message, chat.User):
@@ -67,7 +67,7 @@ def conversation(messages: list[chat.Message], model: str) -> Conversation:
         else:
             contents.append({"role": role, "parts": parts})
         before = type(message)
-    chat.speakers_first(contents[0]["role"] if contents else None)
+    reading.speakers_first(contents[0]["role"] if contents else None)
     return Conversation(contents, system)
 
 
@@ -94,7 +94,7 @@ def user_parts(message: chat.User, place: int) -> list[Part]:
 
 def media(url: str, param: str) -> Part:
     """A picture, film or document by its URL."""
-    inline = chat.data_url(url, param)
+    inline = reading.data_url(url, param)
     if inline:
         return {"inlineData": {"mimeType": inline.kind, "data": inline.data}}
     if url.startswith(YOUTUBE):
@@ -112,7 +112,7 @@ def document(file: chat.FileData, param: str) -> Part:
             wanted = "files of another service cannot be read; a data URL or a gs:// URI is needed"
             raise Refused(f"{param}.file_id", f"Invalid '{param}.file_id': {wanted}.", "invalid_value")
         return media(file.file_id, f"{param}.file_id")
-    inline = chat.data_url(file.file_data, f"{param}.file_data")
+    inline = reading.data_url(file.file_data, f"{param}.file_data")
     if inline:
         return {"inlineData": {"mimeType": inline.kind, "data": inline.data}}
     kind = kind_of(file.filename or "", f"{param}.filename")
@@ -130,15 +130,15 @@ def kind_of(name: str, param: str) -> str:
 def model_parts(message: chat.Assistant, place: int, called: dict[str, str], *, signs: bool) -> list[Part]:
     """What the model said and called; `called` learns the names of the calls."""
     param = f"messages[{place}]"
-    parts: list[Part] = [{"text": words} for words in chat.texts(message.content)]
+    parts: list[Part] = [{"text": words} for words in reading.texts(message.content)]
     if message.refusal:
         parts.append({"text": message.refusal})
     first: Part | None = None
     signed = False
-    for number, call in enumerate(chat.function_calls(message, param)):
+    for number, call in enumerate(reading.function_calls(message, param)):
         name = call.function.name
         called[call.id] = name
-        given = chat.arguments(call, f"{param}.tool_calls[{number}].function.arguments")
+        given = reading.arguments(call, f"{param}.tool_calls[{number}].function.arguments")
         part: Part = {"functionCall": {"id": call.id, "name": name, "args": given}}
         extra = call.extra_content
         if extra and extra.google and extra.google.thought_signature:
@@ -157,7 +157,7 @@ def result_part(message: chat.ToolResult, place: int, called: dict[str, str]) ->
     if name is None:
         param = f"messages[{place}].tool_call_id"
         raise Refused(param, f"Invalid '{param}': no message before it holds a call of this id.", "invalid_value")
-    answer = as_object("".join(chat.texts(message.content)))
+    answer = as_object("".join(reading.texts(message.content)))
     return {"functionResponse": {"id": message.tool_call_id, "name": name, "response": answer}}
 
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 
-from batchway.dialects.chat import Integer, typed
+from batchway.dialects.chat import Integer
 from batchway.dialects.protocol import Refused
+from batchway.dialects.reading import typed
 
 
 class Request(msgspec.Struct, gc=False):
@@ -66,7 +67,7 @@ def rows_of(body: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
     """One native row an input, in order."""
     request = typed(body, Request)
     given: object = request.input
-    inputs: Sequence[object] = [given] if isinstance(given, str) else typed(given, list[Any])
+    inputs: list[object] = [given] if isinstance(given, str) else typed(given, list[object])
     if not inputs:
         raise Refused("input", "Invalid 'input': at least one text is needed.", "invalid_value")
     rows: list[dict[str, Any]] = []

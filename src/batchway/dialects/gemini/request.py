@@ -6,18 +6,18 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from batchway.dialects import chat
+from batchway.dialects import chat, reading
 from batchway.dialects.gemini.contents import conversation
 from batchway.dialects.gemini.models import thinking
 from batchway.dialects.protocol import Refused
 
 MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
-MAX_LABELS = 64
+MAX_LABELS = 63  # of 64: one is left for the name of the row
 
 
 def to_request(body: Mapping[str, Any], model: str) -> dict[str, Any]:
     """The native body of an admitted chat request."""
-    request = chat.read(body)
+    request = reading.read(body)
     contents, system = conversation(request.messages, model)
     native: dict[str, Any] = {"contents": contents}
     if system:
@@ -77,7 +77,7 @@ def format_fields(wanted: chat.PlainText | chat.JsonObject | chat.JsonSchema) ->
 def tool_fields(request: chat.Chat) -> dict[str, Any]:
     """The functions and how to choose among them."""
     declared: list[dict[str, Any]] = []
-    for function in chat.functions(request):
+    for function in reading.functions(request):
         declaration: dict[str, Any] = {"name": function.name}
         if function.description:
             declaration["description"] = function.description
@@ -85,7 +85,7 @@ def tool_fields(request: chat.Chat) -> dict[str, Any]:
             declaration["parametersJsonSchema"] = function.parameters
         declared.append(declaration)
     fields: dict[str, Any] = {"tools": [{"functionDeclarations": declared}]} if declared else {}
-    choice = chat.chosen(request)
+    choice = reading.chosen(request)
     if choice and choice.startswith("="):
         fields["toolConfig"] = {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": [choice[1:]]}}
     elif choice:

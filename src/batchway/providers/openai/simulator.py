@@ -39,18 +39,19 @@ class OpenAIFlavor(Flavor):
         ]
 
 
-FLAVOR = OpenAIFlavor()
-config = FLAVOR.config
+def config(settings: SimulatorSettings) -> dict[str, Any]:
+    """The provider entry that points a gateway at this simulator."""
+    return OpenAIFlavor(settings).config(settings)
 
 
 def create_app(settings: SimulatorSettings, *, clock: Callable[[], float]) -> Starlette:
     """The simulator as an ASGI app; `clock` gives real unix seconds."""
-    return app.create_app(FLAVOR, settings, clock=clock)
+    return app.create_app(OpenAIFlavor(settings), settings, clock=clock)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """`python -m batchway.providers.openai.simulator --port N ...`: one option for each setting."""
-    app.command(FLAVOR, SimulatorSettings, arguments)
+    app.command(OpenAIFlavor, SimulatorSettings, arguments)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,10 @@ Source: OpenAI's OpenAPI description and openai-python 3.54 types, read August t
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Container, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
@@ -29,7 +27,7 @@ from batchway.core.states import Outcome
 from batchway.core.textlines import lines
 from batchway.http import SAFE, SUCCESS, FilePart, Http, Query, Reply, Retry
 from batchway.providers.protocol import Answer, Source
-from batchway.wire.lines import LineError, LineResponse, OutputLine, encode, output_line
+from batchway.providers.shared.file_shapes import CountsEntry, FaultEntry, File, Id, Page, Remote, answer_of, decoded
 
 log = logging.getLogger(__name__)
 
@@ -70,81 +68,7 @@ class Dealer:
     processing: float = 0.0  # seconds that an upload may take until a batch can read it; 0: none
 
 
-class _Fault(msgspec.Struct):
-    code: str | None = None
-    message: str | None = None
-
-
-class _Faults(msgspec.Struct):
-    data: list[_Fault] | None = None
-
-
-class _Counts(msgspec.Struct):
-    completed: int | None = None
-    failed: int | None = None
-
-
-class Remote(msgspec.Struct):
-    """A provider's Batch object, as far as it matters here."""
-
-    id: str
-    status: str | None = None
-    endpoint: str | None = None
-    input_file_id: str | None = None
-    output_file_id: str | None = None
-    error_file_id: str | None = None
-    input_blob: str | None = None
-    output_blob: str | None = None
-    error_blob: str | None = None
-    created_at: float | str | None = None
-    errors: _Faults | None = None
-    request_counts: _Counts | None = None
-    metadata: dict[str, Any] | None = None
-
-    @property
-    def created(self) -> float | None:
-        """Unix seconds of its creation."""
-        if not isinstance(self.created_at, str):
-            return self.created_at
-        try:
-            moment = datetime.fromisoformat(self.created_at)
-        except ValueError:
-            return None
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-class _Page(msgspec.Struct):
-    data: list[Remote]
-    has_more: bool | None = None
-
-
-class _Id(msgspec.Struct):
-    id: str
-
-
-class _File(msgspec.Struct):
-    id: str
-    status: str | None = None
-
-
-class _LooseResponse(msgspec.Struct):
-    status_code: int
-    body: msgspec.Raw
-    request_id: str | None = None
-
-
-class _LooseLine(msgspec.Struct):
-    """An output line that lacks what a strict one has."""
-
-    custom_id: str
-    id: str | None = None
-    response: _LooseResponse | None = None
-    error: _Fault | None = None
-
-
-_loose_line = msgspec.json.Decoder(_LooseLine)
 Rewrite = Callable[[Line, JobSpec], bytes]
-T = TypeVar("T")
 
 
 class FileJobs:
@@ -186,8 +110,8 @@ class FileJobs:
     async def look(self, job: JobSpec) -> Look:
         """One GET; words that we do not know count as running."""
         remote = await self._get(str(job.remote_id))
-        counts = remote.request_counts or _Counts()
-        first = next(iter((remote.errors.data if remote.errors else None) or []), _Fault())
+        counts = remote.request_counts or CountsEntry()
+        first = next(iter((remote.errors.data if remote.errors else None) or []), FaultEntry())
         status = (remote.status or "").lower()
         path = remote.endpoint
         return Look(
@@ -216,7 +140,7 @@ class FileJobs:
         del source
         for name in look.results:
             async for window in lines(self._content(name), limit=self._dealer.max_line_bytes):
-                yield [_answer(raw, job.token) for raw in window if raw.strip()]
+                yield [answer_of(raw, job.token) for raw in window if raw.strip()]
 
     async def fetch_input(self, look: Look) -> AsyncIterator[bytes]:
         """The bytes of the job's input file."""
@@ -240,8 +164,11 @@ class FileJobs:
     async def _place(self, job: JobSpec, source: Source) -> dict[str, Any]:
         """Brings the lines to the provider; the part of the batch's creation that says where they are."""
         file = await self._upload(job, source)
-        if self._dealer.processing:
+        try:
             await self._until_usable(file)
+        except ProviderError:
+            await self._discard({"input_file_id": file.id})
+            raise
         return {"input_file_id": file.id, "metadata": {TOKEN: job.token}}
 
     def _carries(self, remote: Remote, job: JobSpec) -> bool:
@@ -272,7 +199,7 @@ class FileJobs:
             reply = await self._call("POST", "/batches", json=msgspec.json.encode(body), ok=CREATED_OR_REFUSED)
             if reply.status == 400:
                 raise await self._refused(reply, placed)
-            return msgspec.json.decode(reply.body, type=_Id).id
+            return msgspec.json.decode(reply.body, type=Id).id
         except msgspec.DecodeError:
             raise ProviderError("the batch was created but the answer is unreadable", fault=Fault.LOST) from None
         except ProviderError as error:
@@ -288,7 +215,7 @@ class FileJobs:
             return ProviderError(message, fault=Fault.THROTTLED, status=400, code=TOKEN_LIMIT, retry_after=wait)
         if self._dealer.processing and "input_file_id" in placed:
             file = await self._file(placed["input_file_id"])
-            if not _usable(file):
+            if not file.usable:
                 return ProviderError("the uploaded file is not usable yet", fault=Fault.TRANSIENT, status=400)
         return refusal(f"POST {self._dealer.base_url}/batches", reply.status, reply.headers, reply.body)
 
@@ -300,7 +227,7 @@ class FileJobs:
         except ProviderError as error:
             log.warning("an uploaded file that no batch reads stays at the provider: %s", error.message)
 
-    async def _upload(self, job: JobSpec, source: Source) -> _File:
+    async def _upload(self, job: JobSpec, source: Source) -> File:
         async def body() -> AsyncIterator[bytes]:
             async for window in source():
                 yield b"".join(self._rewrite(line, job) + b"\n" for line in window)
@@ -315,33 +242,32 @@ class FileJobs:
             timeout=UPLOAD_TIMEOUT,
             retry=SAFE,  # a second copy of a file costs nothing
         )
-        return _decoded(reply, _File)
+        return decoded(reply, File)
 
-    async def _until_usable(self, file: _File) -> None:
+    async def _until_usable(self, file: File) -> None:
         """Waits until a batch can read the file; ProviderError when that cannot be waited for."""
         waited, wait = 0.0, FIRST_WAIT
-        while not _usable(file):
+        while self._dealer.processing and not file.usable:
             if (file.status or "").lower() in ("error", "deleting", "deleted"):
                 raise ProviderError(
                     f"the uploaded file became '{file.status}'", fault=Fault.REJECTED, code="file_error"
                 )
             if waited >= self._dealer.processing:
-                await self._discard({"input_file_id": file.id})
                 raise ProviderError("the uploaded file is not usable yet", fault=Fault.TRANSIENT)
             await asyncio.sleep(wait)  # nobody tells when it is done
             waited, wait = waited + wait, min(wait * 2, LONGEST_WAIT)
             file = await self._file(file.id)
 
-    async def _file(self, file_id: str) -> _File:
-        return _decoded(await self._call("GET", f"/files/{file_id}"), _File)
+    async def _file(self, file_id: str) -> File:
+        return decoded(await self._call("GET", f"/files/{file_id}"), File)
 
     async def _get(self, remote_id: str) -> Remote:
-        return _decoded(await self._call("GET", f"/batches/{remote_id}"), Remote)
+        return decoded(await self._call("GET", f"/batches/{remote_id}"), Remote)
 
     async def _pages(self) -> AsyncIterator[list[Remote]]:
         query: dict[str, str | int | bool] = {"limit": PAGE}
         for _ in range(MAX_PAGES):
-            page = _decoded(await self._call("GET", "/batches", query=query), _Page)
+            page = decoded(await self._call("GET", "/batches", query=query), Page)
             if page.data:
                 yield page.data
             if not page.has_more or not page.data:
@@ -349,7 +275,7 @@ class FileJobs:
             query["after"] = page.data[-1].id
         raise ProviderError(f"more than {MAX_PAGES * PAGE} batches since the submit", fault=Fault.TRANSIENT)
 
-    async def _call(  # noqa: PLR0913 - one call, one line each
+    async def _call(
         self,
         method: str,
         path: str,
@@ -374,49 +300,6 @@ class FileJobs:
         if self._dealer.authorize is None:
             return self._dealer.headers
         return {**self._dealer.headers, **await self._dealer.authorize()}
-
-
-def _usable(file: _File) -> bool:
-    return (file.status or "processed").lower() == "processed"
-
-
-def _answer(raw: bytes, token: str) -> Answer:
-    try:
-        parsed = output_line.decode(raw)
-    except msgspec.DecodeError:
-        return _loose_answer(raw, token)
-    return Answer(parsed.custom_id, parsed.ok, raw)
-
-
-def _loose_answer(raw: bytes, token: str) -> Answer:
-    """The answer of a line in an old form, brought into the usual one."""
-    try:
-        found = _loose_line.decode(raw)
-    except msgspec.DecodeError:
-        message = f"a result file holds a line of {len(raw)} bytes that is no answer"
-        raise ProviderError(message, fault=Fault.TRANSIENT) from None
-    name = hashlib.blake2b(f"{token} {found.custom_id}".encode(), digest_size=12).hexdigest()
-    response, error = found.response, found.error
-    line = OutputLine(
-        id=found.id or f"batch_req_{name}",  # the same whenever it is read
-        custom_id=found.custom_id,
-        response=response and _response(response),
-        error=error and LineError(code=error.code or "error", message=error.message or ""),
-    )
-    return Answer(line.custom_id, line.ok, encode(line))
-
-
-def _response(found: _LooseResponse) -> LineResponse:
-    return LineResponse(status_code=found.status_code, request_id=found.request_id or "", body=found.body)
-
-
-def _decoded(reply: Reply, shape: type[T]) -> T:
-    """The body in this shape; anything else, such as a proxy's page with status 200, passes as a provider's failure."""
-    try:
-        return msgspec.json.decode(reply.body, type=shape)
-    except msgspec.DecodeError:
-        message = f"an answer of {len(reply.body)} bytes (status {reply.status}) is not what was asked for"
-        raise ProviderError(message, fault=Fault.TRANSIENT, status=reply.status) from None
 
 
 def _window(seconds: int) -> str:

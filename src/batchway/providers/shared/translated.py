@@ -10,7 +10,7 @@ import tempfile
 from array import array
 from bisect import bisect_left
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -31,7 +31,7 @@ class KeptLines:
         self._starts = array("q")
         self._end = 0
 
-    def __enter__(self) -> KeptLines:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

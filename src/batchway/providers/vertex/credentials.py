@@ -161,7 +161,9 @@ def _transport(http: Http, loop: asyncio.AbstractEventLoop) -> Callable[..., _An
     """google-auth's idea of HTTP: a blocking function, called in a thread, over the client of the loop."""
     errors: Any = import_module("google.auth.exceptions")
 
-    def ask(url: str, method: str = "GET", body: Any = None, headers: Any = None, timeout: Any = None, **_: Any) -> _Answer:
+    def ask(
+        url: str, method: str = "GET", body: Any = None, headers: Any = None, timeout: Any = None, **_: Any
+    ) -> _Answer:
         data = body.encode() if isinstance(body, str) else body
         asking = http.request(
             method,

@@ -7,8 +7,8 @@ Other publishers' models (Llama, Qwen, gpt-oss, DeepSeek) are a declared gap: no
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, cast
 
 import msgspec
 
@@ -21,7 +21,6 @@ ANTHROPIC_VERSION = "vertex-2023-10-16"
 KNOWN = re.compile(
     r"(gemini-|claude-|text-embedding-00\d|text-multilingual-embedding-|publishers/[^/]+/models/|projects/[^/]+/locations/)"
 )
-_EMBEDDING = re.compile(r"(gemini-embedding-|text-embedding-|text-multilingual-embedding-|embedding-)")
 _VERSIONED = re.compile(r"(gemini-\d[\w.]*?(?:-[a-z]+)+)-00\d")
 _PUBLISHED = re.compile(r"publishers/([^/]+)/models/(.+)")
 
@@ -36,6 +35,10 @@ class Family(Protocol):
 
     def to_rows(self, number: int, endpoint: str, body: Body, model: str) -> list[Sent]:
         """The rows of one line."""
+        ...
+
+    def row_count(self, body: Body) -> int:
+        """How many rows `to_rows` makes of this body."""
         ...
 
     def from_rows(self, endpoint: str, responses: Sequence[dict[str, Any]], body: Body, model: str) -> dict[str, Any]:
@@ -53,6 +56,9 @@ class _Gemini:
         request["labels"] = {**request.get("labels", {}), LABEL: str(number)}
         return [(Place(number), request, _encode({"request": request}))]
 
+    def row_count(self, body: Body) -> int:
+        return 1
+
     def from_rows(self, endpoint: str, responses: Sequence[dict[str, Any]], body: Body, model: str) -> dict[str, Any]:
         return gemini.from_native(endpoint, responses[0], body, model)
 
@@ -68,6 +74,9 @@ class _Claude:
         request = {"anthropic_version": ANTHROPIC_VERSION, **request}
         return [(Place(number), request, _encode({"custom_id": str(number), "request": request}))]
 
+    def row_count(self, body: Body) -> int:
+        return 1
+
     def from_rows(self, endpoint: str, responses: Sequence[dict[str, Any]], body: Body, model: str) -> dict[str, Any]:
         return anthropic.from_native(endpoint, responses[0], body, model)
 
@@ -78,34 +87,28 @@ class _Embedding:
     endpoints = frozenset({EMBEDDINGS})
 
     def to_rows(self, number: int, endpoint: str, body: Body, model: str) -> list[Sent]:
-        return [
-            (place, request, _encode({"key": named(place), "request": request}))
-            for place, request in _embedded(number, body, model)
-        ]
+        places = ((Place(number, part), request) for part, request in enumerate(gemini.to_rows(body, model)))
+        return [(place, request, _encode({"key": named(place), "request": request})) for place, request in places]
+
+    def row_count(self, body: Body) -> int:
+        return len(cast("list[object]", body["input"])) if isinstance(body["input"], list) else 1
 
     def from_rows(self, endpoint: str, responses: Sequence[dict[str, Any]], body: Body, model: str) -> dict[str, Any]:
         return gemini.from_rows(responses, body, model)
 
 
 class _OldEmbedding(_Embedding):
-    """`{"content", "task_type", "title"}`, known again only by the `instance` that the answer echoes (unverified)."""
+    """`{"content", ...}`, known again only by the `instance` that the answer echoes (unverified)."""
 
     def to_rows(self, number: int, endpoint: str, body: Body, model: str) -> list[Sent]:
-        rows: list[Sent] = []
-        for place, request in _embedded(number, body, model):
-            instance = {"content": "".join(part.get("text", "") for part in request["content"]["parts"])}
-            instance |= {name: request[name] for name in ("task_type", "title") if name in request}
-            rows.append((place, instance, _encode(instance)))
-        return rows
+        return [
+            (Place(number, part), instance, _encode(instance))
+            for part, instance in enumerate(gemini.to_rows(body, model))
+        ]
 
 
 GEMINI, CLAUDE, EMBEDDING, OLD_EMBEDDING = _Gemini(), _Claude(), _Embedding(), _OldEmbedding()
 _encode = msgspec.json.Encoder().encode
-
-
-def _embedded(number: int, body: Body, model: str) -> Iterator[tuple[Place, dict[str, Any]]]:
-    for part, request in enumerate(gemini.to_rows(body, model)):
-        yield Place(number, part), dict(request)
 
 
 def family(model: str) -> Family | None:
@@ -116,9 +119,9 @@ def family(model: str) -> Family | None:
         return CLAUDE
     if publisher not in ("", "google"):
         return None
-    if _EMBEDDING.match(name):
-        return EMBEDDING if name.startswith("gemini-") else OLD_EMBEDDING
-    return GEMINI
+    if gemini.has_old_rows(name):
+        return OLD_EMBEDDING
+    return EMBEDDING if "embedding" in name else GEMINI
 
 
 def resource(model: str) -> str:

@@ -139,7 +139,7 @@ class _Back:
             self._parts.pop(place.number, None)
             return failed(place.number, line.custom_id, status, name.lower(), message)
         body = _decode(line.body)
-        needed = self._needed(body)
+        needed = self._family.row_count(body)
         responses = [row.response] if needed == 1 else self._joined(place, row.response, needed)
         return self._answer(place.number, line, body, responses) if responses else None
 
@@ -147,9 +147,6 @@ class _Back:
         """Tells what belonged nowhere; lines of which rows are missing have no answer."""
         if self._strays:
             log.warning("%s: %d rows belong to no line of this job", self._job.id, self._strays)
-
-    def _needed(self, body: dict[str, Any]) -> int:
-        return self._family.row_count(body)
 
     def _joined(self, place: rows.Place, response: dict[str, Any], needed: int) -> list[dict[str, Any]] | None:
         """All answers of a line once the last has come."""
@@ -165,9 +162,7 @@ class _Back:
         self._scratch.seek(start)
         return _decode(self._scratch.read(length))
 
-    def _answer(
-        self, number: int, line: InputLine, body: dict[str, Any], responses: list[dict[str, Any]]
-    ) -> Answer:
+    def _answer(self, number: int, line: InputLine, body: dict[str, Any], responses: list[dict[str, Any]]) -> Answer:
         try:
             said = self._family.from_rows(self._job.endpoint, responses, body, self._job.route.model)
         except (LookupError, TypeError, ValueError, AttributeError):

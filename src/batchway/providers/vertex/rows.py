@@ -60,7 +60,9 @@ def read(raw: bytes) -> Row:
     row = _row.decode(raw)
     echo = row.request or row.instance
     place = _named(row.key) or _named(row.custom_id) or _named(_label(row.request))
-    response = cast("dict[str, Any]", row.response if isinstance(row.response, dict) else _predicted(row.predictions))
+    response = cast("dict[str, Any]", row.response if isinstance(row.response, dict) else {})
+    if row.predictions:  # the older embedding models
+        response = {"predictions": row.predictions}
     status = row.status if isinstance(row.status, str) else "" if row.status is None else str(row.status)
     failure = statuses.of_text(status) if status.strip() else None
     if failure is None and not response:
@@ -90,19 +92,6 @@ def _label(request: msgspec.Raw | None) -> object:
     except msgspec.ValidationError:  # an echo in another form, such as a string
         return None
     return (labels or {}).get(LABEL)
-
-
-def _predicted(predictions: object) -> dict[str, Any]:
-    """The answer of the older embedding models, in the form of the newer ones."""
-    try:
-        embeddings = cast("Any", predictions)[0]["embeddings"]
-        statistics = embeddings.get("statistics") or {}
-        return {
-            "embedding": {"values": embeddings["values"]},
-            "usageMetadata": {"promptTokenCount": int(statistics.get("token_count") or 0)},
-        }
-    except (TypeError, LookupError, AttributeError, ValueError):
-        return {}
 
 
 class Echoes:

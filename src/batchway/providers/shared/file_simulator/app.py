@@ -146,10 +146,10 @@ def serve(flavor: Flavor, settings: SimulatorSettings) -> None:
             uvicorn.Server(uvicorn.Config(app, **options)).run(sockets=[listening])
 
 
-def command(flavor: Flavor, shape: type[SimulatorSettings], arguments: Sequence[str] | None) -> None:
+def command(kind: type[Flavor], shape: type[SimulatorSettings], arguments: Sequence[str] | None) -> None:
     """`batchway simulate <name> --port N ...`: one option for each setting of `shape`."""
-    about = sys.modules[type(flavor).__module__].__doc__
-    parser = argparse.ArgumentParser(prog=f"batchway simulate {flavor.name}", description=about)
+    about = sys.modules[kind.__module__].__doc__
+    parser = argparse.ArgumentParser(prog=f"batchway simulate {kind.name}", description=about)
     types: dict[str, Callable[[str], Any]] = {"faults": parse_faults, "models": _names, "state_dir": Path}
     for setting in fields(shape):
         name = {"faults": "fail"}.get(setting.name, setting.name).replace("_", "-")
@@ -162,6 +162,7 @@ def command(flavor: Flavor, shape: type[SimulatorSettings], arguments: Sequence[
     given = vars(parser.parse_args(arguments))
     show = given.pop("print_config")
     settings = shape(**{name: value for name, value in given.items() if value is not None})
+    flavor = kind(settings)
     if show:
         sys.stdout.write(msgspec.json.encode(flavor.config(settings)).decode() + "\n")
         return

@@ -147,6 +147,7 @@ def new_batch(simulation: Simulation, body: dict[str, Any]) -> Batch:
     """A batch as it begins, not stored yet."""
     ordinal = next_ordinal(simulation.db)
     now = simulation.clock.now()
+    fate = draw_fate(simulation, ordinal)
     return Batch(
         id=simulation.flavor.new_id("batch_"),
         ordinal=ordinal,
@@ -156,8 +157,8 @@ def new_batch(simulation: Simulation, body: dict[str, Any]) -> Batch:
         output_seconds=_output_seconds(simulation, body),
         created_at=now,
         expires_at=now + simulation.settings.window_seconds,
-        fate=draw_fate(simulation, ordinal),
-        overruns=not simulation.flavor.expires,
+        fate=fate,
+        overruns=not simulation.flavor.expires and fate.stops_at is None,
     )
 
 

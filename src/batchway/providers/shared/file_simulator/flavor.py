@@ -1,6 +1,6 @@
 """In what the providers of this shape differ. The defaults are those of the API that the others are made after.
 
-A flavor holds no state: what it needs to remember about a batch it keeps in `Batch.extra`.
+A flavor holds settings and no state: what it needs to remember about a batch it keeps in `Batch.extra`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ class Flavor:
     line_ids = True  # whether a result line has an `id` of its own
     empty_error_files = False  # whether a completed batch without failures has one
     expires = True  # whether a batch ends with its window
+    batch_faults: tuple[str, ...] = ("fail_batch", "token_limit")  # drawn faults that fail a whole batch
+
+    def __init__(self, settings: SimulatorSettings) -> None:
+        del settings
 
     def config(self, settings: SimulatorSettings) -> dict[str, Any]:
         """The provider entry that points a gateway at the simulator."""

@@ -106,7 +106,7 @@ def draw_fate(simulation: Simulation, ordinal: int) -> Fate:
         return seconds * (0.5 + dice.draw(what, ordinal))
 
     slow = simulation.hits("slow_validation", ordinal)
-    fails = next((each for each in ("fail_batch", "token_limit") if simulation.hits(each, ordinal)), None)
+    fails = next((each for each in simulation.flavor.batch_faults if simulation.hits(each, ordinal)), None)
     return Fate(
         validates_for=around(settings.validate_seconds, "validate") * (_SLOWER if slow else 1),
         runs_for=around(settings.run_seconds, "run"),
@@ -243,14 +243,16 @@ def _whole_batch_fault(simulation: Simulation, batch: Batch) -> list[dict[str, A
     limit = simulation.settings.enqueued_token_limit
     if batch.fate.fails == "fail_batch":
         return [line_fault("billing_hard_limit_reached", "Billing hard limit has been reached.")]
-    if batch.fate.fails is None and (limit is None or waiting(simulation, batch) + batch.tokens <= limit):
+    if batch.fate.fails is None and (
+        limit is None or waiting(simulation, batch.model, batch.id) + batch.tokens <= limit
+    ):
         return []
     return [line_fault("token_limit_exceeded", simulation.flavor.too_many_tokens(batch.model, limit or 0))]
 
 
-def waiting(simulation: Simulation, batch: Batch) -> int:
-    """Tokens of the unfinished batches of the same model, besides this one."""
-    others = (look(simulation, other) for other in active_batches(simulation.db, batch.model) if other.id != batch.id)
+def waiting(simulation: Simulation, model: str | None, besides: str = "") -> int:
+    """Tokens of a model's unfinished batches, besides the one with this id."""
+    others = (look(simulation, other) for other in active_batches(simulation.db, model) if other.id != besides)
     return sum(other.tokens for other in others if other.status not in TERMINAL)
 
 
