@@ -136,7 +136,7 @@ async def test_a_forced_provider_is_asked_whatever_the_name(model):
 
 
 async def test_a_forced_provider_that_is_not_there_is_named_with_the_nearest():
-    with pytest.raises(NoRoute, match="No provider 'bigg' is configured. Configured: big"):
+    with pytest.raises(NoRoute, match=r"No provider 'bigg' is configured. Configured: big"):
         await accounts(BIG, LOCAL).routes("x", Want(CHAT, DAY, "bigg"))
 
 

@@ -10,7 +10,7 @@ import click
 from batchway.cli.options import json_option
 from batchway.cli.screen import emit, figures
 
-PARTS = ("dbos", "sqlalchemy", "psycopg", "obstore", "pyreqwest", "starlette", "uvicorn", "msgspec", "genai-prices")
+PARTS = ("dbos", "sqlalchemy", "psycopg", "obstore", "pyreqwest", "starlette", "uvicorn", "msgspec")
 MISSING = "not installed"
 
 

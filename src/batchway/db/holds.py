@@ -6,16 +6,14 @@ One hold a batch, opened once and settled once; repeats of either change nothing
 from __future__ import annotations
 
 from sqlalchemy import Connection, RowMapping, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
+from batchway.db.once import insert_once
 from batchway.db.schema import holds
 
 
 def open_hold(tx: Connection, batch_id: str, project: str, amount: int | None, now: float) -> None:
     """Sets `amount` pico-dollars aside; None when a price is unknown."""
-    insert = sqlite.insert if tx.dialect.name == "sqlite" else postgresql.insert
-    row = {"batch_id": batch_id, "project": project, "amount": amount, "opened_at": now}
-    tx.execute(insert(holds).values(row).on_conflict_do_nothing(index_elements=["batch_id"]))
+    insert_once(tx, holds, {"batch_id": batch_id, "project": project, "amount": amount, "opened_at": now})
 
 
 def settle_hold(tx: Connection, batch_id: str, amount: int | None, now: float) -> None:

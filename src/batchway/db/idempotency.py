@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import msgspec
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from batchway.core.errors import BatchwayError, KeyReused
+from batchway.db.once import insert_once
 from batchway.db.schema import idempotency as answers
 
 KEPT_SECONDS = 86400.0
@@ -53,14 +53,14 @@ def remember(tx: Connection, key_id: str, key: str, fingerprint: str, body: str,
     """Stores the answer; AlreadyAnswered or KeyReused, and so a rollback, when another request has stored one."""
     mine = (answers.c.key_id == key_id, answers.c.idempotency_key == key)
     tx.execute(delete(answers).where(*mine, answers.c.created_at <= now - KEPT_SECONDS))
-    insert = sqlite.insert if tx.dialect.name == "sqlite" else postgresql.insert
-    stored = tx.execute(
-        insert(answers)
-        .values(key_id=key_id, idempotency_key=key, fingerprint=fingerprint, body=body, created_at=now)
-        .on_conflict_do_nothing()
-        .returning(answers.c.key_id)
-    ).one_or_none()
-    if stored is None:
+    row = {
+        "key_id": key_id,
+        "idempotency_key": key,
+        "fingerprint": fingerprint,
+        "body": body,
+        "created_at": now,
+    }
+    if not insert_once(tx, answers, row):
         raise AlreadyAnswered(recall(tx, key_id, key, fingerprint, now) or "")
 
 

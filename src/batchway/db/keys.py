@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from batchway.core.errors import NotFound
+from batchway.db.once import insert_once
 from batchway.db.schema import keys, meta
 
 MASTER_HASH = "master_key_hash"
@@ -51,8 +51,4 @@ def master_hash(tx: Connection) -> str | None:
 
 def set_master_hash(tx: Connection, digest: str) -> bool:
     """True when this is the one that stays; False when another process was first."""
-    add_new = sqlite.insert if tx.dialect.name == "sqlite" else postgresql.insert
-    added = tx.execute(
-        add_new(meta).values(key=MASTER_HASH, value=digest).on_conflict_do_nothing().returning(meta.c.key)
-    )
-    return added.one_or_none() is not None
+    return insert_once(tx, meta, {"key": MASTER_HASH, "value": digest})

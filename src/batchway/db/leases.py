@@ -6,8 +6,8 @@ Times are the callers' clocks: a lease spares work, it fences nothing. What must
 from __future__ import annotations
 
 from sqlalchemy import Connection, delete, func, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
+from batchway.db.once import insert_once
 from batchway.db.schema import leases
 
 
@@ -17,9 +17,7 @@ def take(tx: Connection, name: str, holder: str, now: float, seconds: float) -> 
     free = or_(leases.c.holder == holder, leases.c.expires_at <= now)
     if tx.execute(update(leases).where(leases.c.name == name, free).values(values)).rowcount:
         return True
-    insert = postgresql.insert if tx.dialect.name == "postgresql" else sqlite.insert
-    first = insert(leases).values(name=name, **values).on_conflict_do_nothing(index_elements=["name"])
-    return tx.execute(first.returning(leases.c.name)).first() is not None  # PostgreSQL's driver counts no such rows
+    return insert_once(tx, leases, {"name": name, **values})
 
 
 def living(tx: Connection, prefix: str, now: float) -> int:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import msgspec
 from sqlalchemy import Connection, RowMapping, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from batchway.core.usage import Usage
+from batchway.db.once import insert_once
 from batchway.db.schema import ledger
 
 USAGE = "usage"
@@ -34,28 +34,22 @@ def post(tx: Connection, entry: Entry, amount: int | None, source: str | None, n
 
     `amount` is in pico-dollars, None when the price is unknown; `source` says where the price stands.
     """
-    insert = sqlite.insert if tx.dialect.name == "sqlite" else postgresql.insert
-    posted = tx.execute(
-        insert(ledger)
-        .values(
-            job_id=entry.job_id,
-            batch_id=entry.batch_id,
-            project=entry.project,
-            key_id=entry.key_id,
-            kind=USAGE,
-            account=entry.account,
-            model=entry.model,
-            lane=entry.lane,
-            lines=entry.lines,
-            **msgspec.structs.asdict(entry.usage),
-            amount=amount,
-            price_source=source,
-            created_at=now,
-        )
-        .on_conflict_do_nothing(index_elements=["job_id", "kind", "model"])
-        .returning(ledger.c.id)
-    ).one_or_none()
-    return posted is not None
+    values = {
+        "job_id": entry.job_id,
+        "batch_id": entry.batch_id,
+        "project": entry.project,
+        "key_id": entry.key_id,
+        "kind": USAGE,
+        "account": entry.account,
+        "model": entry.model,
+        "lane": entry.lane,
+        "lines": entry.lines,
+        **msgspec.structs.asdict(entry.usage),
+        "amount": amount,
+        "price_source": source,
+        "created_at": now,
+    }
+    return insert_once(tx, ledger, values)
 
 
 def of_batch(tx: Connection, batch_id: str) -> list[RowMapping]:

@@ -14,7 +14,22 @@ from batchway.dialects.protocol import Refused
 
 Form = TypeVar("Form")
 
+TOO_DEEP = "it is nested too deeply"
+
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def body_of(raw: bytes | msgspec.Raw) -> dict[str, Any]:
+    """The body in a line. Refused when it is no object, or holds what no decoder takes (1e400, half a surrogate pair).
+
+    Lines are checked when they are uploaded, but their bodies stay raw: this is where such things are found.
+    """
+    try:
+        return _decode_object(raw)
+    except RecursionError:
+        raise Refused("body", f"Invalid 'body': {TOO_DEEP}.", "invalid_value") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise Refused("body", "Invalid 'body': it is no readable JSON object.", "invalid_value") from None
 
 
 def read(body: Mapping[str, Any]) -> chat.Chat:
@@ -91,6 +106,8 @@ def arguments(call: chat.FunctionCall, param: str) -> dict[str, Any]:
         return {}
     try:
         return _decode_object(call.function.arguments)
+    except RecursionError:
+        raise Refused(param, f"Invalid '{param}': {TOO_DEEP}.", "invalid_value") from None
     except (msgspec.DecodeError, UnicodeEncodeError):
         raise Refused(param, f"Invalid '{param}': it is not the text of a JSON object.", "invalid_value") from None
 

@@ -8,7 +8,7 @@ from typing import Any
 from batchway.dialects import chat, reading
 from batchway.dialects.anthropic import models
 from batchway.dialects.anthropic.messages import Block, conversation
-from batchway.dialects.anthropic.schemas import closed
+from batchway.dialects.anthropic.schemas import taken
 from batchway.dialects.protocol import Refused
 
 JSON_ONLY = "Answer with a single JSON object and nothing else."
@@ -82,7 +82,7 @@ def format_field(
     if schema is None:
         missing = "Missing required parameter: 'response_format.json_schema.schema'."
         raise Refused("response_format.json_schema.schema", missing, "missing_required_parameter")
-    return {"format": {"type": "json_schema", "schema": closed(schema)}}
+    return {"format": {"type": "json_schema", "schema": taken(schema, "response_format")}}
 
 
 def tool_fields(request: chat.Chat) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def tool_fields(request: chat.Chat) -> dict[str, Any]:
         if function.description:
             tool["description"] = function.description
         if function.strict:
-            tool |= {"strict": True, "input_schema": closed(tool["input_schema"])}
+            tool |= {"strict": True, "input_schema": taken(tool["input_schema"], "tools")}
         tools.append(tool)
     fields: dict[str, Any] = {"tools": tools} if tools else {}
     choice = tool_choice(request)

@@ -11,6 +11,8 @@ from typing import Any, cast
 
 import msgspec
 
+from batchway.dialects.protocol import Refused
+
 # As the Messages API refuses them, November 2026.
 UNSUPPORTED = frozenset(
     "minLength maxLength minimum maximum exclusiveMinimum exclusiveMaximum multipleOf maxItems uniqueItems contains "
@@ -23,8 +25,16 @@ LISTS_OF_SCHEMAS = ("anyOf", "allOf")
 _encode = msgspec.json.Encoder().encode
 
 
+def taken(schema: Mapping[str, Any], param: str) -> dict[str, Any]:
+    """The schema in the form that is taken; Refused when it is nested deeper than can be walked."""
+    try:
+        return closed(schema)
+    except RecursionError:
+        raise Refused(param, f"Invalid '{param}': the schema is nested too deeply.", "invalid_value") from None
+
+
 def closed(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema in the form that is taken."""
+    """The schema with its objects closed and its unsupported words told."""
     cleaned: dict[str, Any] = {}
     told: dict[str, Any] = {}
     for word, value in schema.items():

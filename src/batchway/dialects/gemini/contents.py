@@ -166,6 +166,6 @@ def as_object(text: str) -> dict[str, Any]:
     if text.lstrip()[:1] == "{":
         try:
             return _decode(text)
-        except msgspec.DecodeError:
-            pass  # words that only begin like JSON
+        except (msgspec.DecodeError, RecursionError):
+            pass  # words that only begin like JSON, or nothing that could be written again
     return {"result": text}

@@ -69,7 +69,7 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     authority: str = AUTHORITY
     scope: str = OPENAI_SCOPE
     deployments: dict[str, Deployment | None] | list[str] = []
-    endpoints: list[str] = list(ENDPOINTS)
+    endpoints: list[str] = msgspec.field(default_factory=lambda: list(ENDPOINTS))
     storage: BlobStorage | None = None
     executed: bool = False  # whether its deployments also answer single requests; those for batches do not
     concurrency: int = 64

@@ -31,17 +31,21 @@ class Row(NamedTuple):
     """One output row: where it belongs, or None; the request it echoes; what came of it."""
 
     place: Place | None
-    echo: msgspec.Raw | None
+    echo: msgspec.Raw
     failure: statuses.Failure | None
     response: dict[str, Any]
+
+
+NOTHING = msgspec.Raw()
+UNREADABLE = statuses.Failure(500, "INTERNAL", "The provider's row for this request is unreadable.")
 
 
 class _Row(msgspec.Struct):
     status: Any = None
     key: Any = None
     custom_id: Any = None
-    request: msgspec.Raw | None = None
-    instance: msgspec.Raw | None = None
+    request: msgspec.Raw = NOTHING
+    instance: msgspec.Raw = NOTHING
     response: Any = None
     predictions: Any = None
 
@@ -56,9 +60,12 @@ _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
 def read(raw: bytes) -> Row:
-    """The row in this line; msgspec.DecodeError when it is none."""
-    row = _row.decode(raw)
-    echo = row.request or row.instance
+    """The row in this line. One that is no row belongs nowhere."""
+    try:
+        row = _row.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return Row(None, NOTHING, UNREADABLE, {})
+    echo = row.request if row.request != NOTHING else row.instance
     place = _named(row.key) or _named(row.custom_id) or _named(_label(row.request))
     response = cast("dict[str, Any]", row.response if isinstance(row.response, dict) else {})
     if row.predictions:  # the older embedding models
@@ -84,12 +91,12 @@ def _named(name: object) -> Place | None:
     return Place(int(number), int(part or 0))
 
 
-def _label(request: msgspec.Raw | None) -> object:
-    if request is None:
+def _label(request: msgspec.Raw) -> object:
+    if not bytes(request).startswith(b"{"):  # absent, or an echo in another form, such as a string
         return None
     try:
         labels = _labelled.decode(request).labels
-    except msgspec.ValidationError:  # an echo in another form, such as a string
+    except msgspec.ValidationError:
         return None
     return (labels or {}).get(LABEL)
 
@@ -104,14 +111,9 @@ class Echoes:
         for place, request in places:
             self._places[_digest(request)].append(place)
 
-    def take(self, echo: msgspec.Raw | None) -> Place | None:
+    def take(self, echo: msgspec.Raw) -> Place | None:
         """The next place with this request."""
-        if echo is None:
-            return None
-        try:
-            request: object = msgspec.json.decode(echo)
-        except msgspec.DecodeError:
-            return None
+        request: object = msgspec.json.decode(echo) if bytes(echo) else None
         found = self._places.get(_digest(cast("Mapping[str, Any]", request))) if isinstance(request, dict) else None
         return found.popleft() if found else None
 
