@@ -32,7 +32,8 @@ MAX_P95_FUNCTION_LINES = 40
 # `shared` is no provider, and `executed` is our own lane, which core code may know.
 NOT_A_PROVIDER = {"shared", "executed", "__pycache__"}
 # The kind of an endpoint that speaks OpenAI's wire, whoever runs it (api: `kind: openai_compatible`).
-WIRE_WORDS = {"openai_compatible"}
+# A kind of provider, and a variable of a cloud's storage: neither names a provider of batches.
+WIRE_WORDS = {"openai_compatible", "azure_storage_endpoint"}
 VAGUE_NAMES = {"util", "utils", "helper", "helpers", "common", "base", "manager", "misc"}
 
 SOURCES = sorted(PACKAGE.rglob("*.py"))

@@ -1,15 +1,21 @@
 """The shipped provider suite over everything registered: a new folder or row is found here without an edit.
 
 A kind runs against the simulator in its own folder; rows of compatible.toml speak OpenAI's API and run against that
-one. A kind with neither, or without a native lane, must say why in `WITHOUT`.
+one. A kind with neither, or without a native lane, must say why in `WITHOUT`. A folder may hold `trial.toml`:
+
+    model = "a-model"                  a name that the simulator takes, when it does not take any
+    [gaps]
+    test_a_lost_submit_is_found = "why the provider cannot do it, and where that is read"
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
+import tomllib
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from importlib.util import find_spec
@@ -22,7 +28,7 @@ import pytest
 from batchway.http import Http
 from batchway.providers import registry
 from batchway.providers.compatible import Row
-from batchway.providers.protocol import Tools
+from batchway.providers.protocol import Account, Tools
 from batchway.storage import LocalStorage
 
 pytest.register_assert_rewrite("batchway.testing.provider_suite")
@@ -31,13 +37,12 @@ from batchway.testing.provider_suite import Ground, ProviderSuite  # noqa: E402 
 
 KEY = "sk-conformance"
 SPOKEN_BY_ROWS = "openai"
-MODEL = {"openai": "gpt-4o-mini"}
+MODEL = "gpt-4o-mini"
+SECRETS, ADDRESSES = ("api_key", "access_token"), ("base_url", "endpoint")  # what entries call them
 WITHOUT = {
     "openai_compatible": "an endpoint without a batch API: its lane is the executor, whose contract is proved with a "
     "real engine in tests/stages/test_executor.py and tests/stages/test_executor_crash.py",
 }
-# By kind and test: what a provider cannot do, and why.
-GAPS: dict[str, dict[str, str]] = {}
 
 
 def folder_of(kind: str) -> str | None:
@@ -49,19 +54,34 @@ def folder_of(kind: str) -> str | None:
     return folder if find_spec(f"batchway.providers.{folder}.simulator") else None
 
 
+def trial_of(kind: str) -> dict[str, Any]:
+    path = registry.FOLDER / (folder_of(kind) or "") / "trial.toml"
+    return tomllib.loads(path.read_text()) if path.exists() else {}
+
+
 SIMULATED = sorted(kind for kind in registry.kinds() if folder_of(kind))
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return listening.getsockname()[1]
+
+
 class Simulator:
-    """A provider's simulator as a child process: what it prints last is the address that an entry names."""
+    """A provider's simulator as a child process; `entry` is what it prints to point a gateway at it."""
 
     def __init__(self, folder: str, state: Path) -> None:
-        command = [sys.executable, "-m", f"batchway.providers.{folder}.simulator"]
-        options = ["--port", "0", "--api-key", KEY, "--state-dir", str(state), "--retry-after", "0"]
+        command = [sys.executable, "-m", f"batchway.providers.{folder}.simulator", "--port", str(free_port())]
+        printed = subprocess.run([*command, "--print-config"], capture_output=True, check=True, timeout=60).stdout
+        ((_, self.entry),) = json.loads(printed).items()
+        self.secret = next(name for name in SECRETS if name in self.entry)
+        self.address = next(name for name in ADDRESSES if name in self.entry)
+        self.entry[self.secret] = KEY
+        options = [f"--{self.secret.replace('_', '-')}", KEY, "--state-dir", str(state)]
         self._process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
-        self.base_url = self._process.stdout.readline().split()[-1]
-        self._root = "/".join(self.base_url.split("/")[:3])
+        assert self._process.stdout.readline()  # it listens
+        self._root = "/".join(self.entry[self.address].split("/")[:3])
 
     def close(self) -> None:
         self._process.kill()
@@ -116,7 +136,8 @@ async def puzzling() -> AsyncIterator[str]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).split()
         name = head[1].decode().rsplit("/", 1)[-1]
-        body = json.dumps({"id": name, "status": "pondering", "request_counts": None}).encode()
+        words = {"id": name, "name": name, "status": "pondering", "state": "PONDERING", "request_counts": None}
+        body = json.dumps(words).encode()
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n")
         writer.write(b"content-length: %d\r\n\r\n%b" % (len(body), body))
         await writer.drain()
@@ -124,28 +145,28 @@ async def puzzling() -> AsyncIterator[str]:
         await writer.wait_closed()
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
 @pytest.mark.parametrize("kind", SIMULATED)
 class TestEverythingRegistered(ProviderSuite):
     @pytest.fixture(autouse=True)
     def _declared(self, request: pytest.FixtureRequest, kind: str) -> None:
-        if reason := GAPS.get(kind, {}).get(request.node.originalname):
+        if reason := trial_of(kind).get("gaps", {}).get(request.node.originalname):
             request.applymarker(pytest.mark.xfail(reason=reason, strict=True))
 
     @pytest.fixture
     async def ground(self, kind: str, simulators: dict[str, Simulator], tools: Tools, puzzling: str) -> Ground:
         simulator = simulators[folder_of(kind) or ""]
 
-        def account(base_url: str, key: str = KEY):
-            return registry.open_accounts({kind: {"api_key": key, "base_url": base_url}}, tools)[0]
+        def account(**changes: str) -> Account:
+            return registry.open_accounts({kind: simulator.entry | changes}, tools)[0]
 
         return Ground(
-            account=account(simulator.base_url),
-            denied=account(simulator.base_url, "sk-wrong"),
-            puzzled=account(puzzling),
-            model=MODEL.get(kind, "some-model"),
+            account=account(),
+            denied=account(**{simulator.secret: "wrong"}),
+            puzzled=account(**{simulator.address: puzzling}),
+            model=trial_of(kind).get("model", MODEL),
             passes=simulator.passes,
             disturb=simulator.disturb,
         )
@@ -156,9 +177,9 @@ def test_every_kind_is_on_trial_or_says_why_not() -> None:
     assert all(WITHOUT.values())
 
 
-def test_gaps_are_gaps_of_something_there_is() -> None:
+@pytest.mark.parametrize("kind", SIMULATED)
+def test_gaps_are_gaps_of_something_there_is(kind: str) -> None:
     tests = {name for name in dir(ProviderSuite) if name.startswith("test_")}
-    for kind, gaps in GAPS.items():
-        assert kind in SIMULATED
-        assert set(gaps) <= tests
-        assert all(gaps.values())
+    gaps = trial_of(kind).get("gaps", {})
+    assert set(gaps) <= tests
+    assert all(gaps.values())

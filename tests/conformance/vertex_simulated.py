@@ -153,4 +153,4 @@ class Work:
 def body_of(answer: Answer) -> dict[str, Any]:
     response = output_line.decode(answer.line).response
     assert response is not None
-    return {"status": response.status_code, **json.loads(response.body)}
+    return {"status": response.status_code, **json.loads(bytes(response.body))}

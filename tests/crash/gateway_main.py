@@ -1,8 +1,8 @@
-"""A gateway in a child process, put together as `batchway serve` does it, that can be told where to kill itself.
+"""Forks gateways that can be told where to kill themselves; everything is imported once, before the first.
 
-`gateway_main.py CONFIG` serves. `gateway_main.py --nursery` imports everything once, then forks a gateway for each line
-it reads: `{"config", "log", "points", "die"}`; it answers with the pid. `points` is a file that every passed point is
-appended to; `die` is the point at which the process kills itself, such as `after db collect._collected #1`.
+For each line it reads, `{"config", "log", "points", "die"}`, it forks a `batchway serve` and answers with its pid.
+`points` is a file that every passed point is appended to; `die` is the point at which the process kills itself, such as
+`after db collect._collected #1`.
 
 Points stand before and after each commit of our database, each call of a provider, each object made in the storage, and
 each hand-over to the engine. Nothing of the gateway knows of them: they are wrapped around it here.
@@ -10,7 +10,6 @@ each hand-over to the engine. Nothing of the gateway knows of them: they are wra
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
@@ -22,15 +21,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from batchway.app import build
+from batchway.cli import serving
+from batchway.cli.serve import LOG_FORMAT
 from batchway.db.engine import Database
 from batchway.engine import Engine
 from batchway.http import Http
 from batchway.providers import registry
-from batchway.server.app import create_app, server
 from batchway.settings import load
 from batchway.storage.local import LocalStorage
-from batchway.worker import Worker
 
 IDS = re.compile(r"(batch_|file-|job_)[0-9a-f]{8,}")
 
@@ -91,17 +89,6 @@ def _path(url: str) -> str:
     return IDS.sub(":id", url.partition("/v1")[2].partition("?")[0])
 
 
-async def serve(config: Path) -> None:
-    settings = load(config)
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(process)d %(name)s %(message)s")
-    gateway = await build(settings)
-    worker = Worker(gateway)
-    await worker.start()
-    await server(create_app(gateway), settings.host, settings.port).serve()
-    await worker.stop(5)
-    await gateway.close()
-
-
 def nursery() -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children leave no zombies
     registry.kinds()  # imports every provider
@@ -121,13 +108,15 @@ def _be_born(wanted: dict[str, Any]) -> None:
         os.dup2(handle, number)
     place_points(Points(wanted["points"], wanted["die"]))
     try:
-        asyncio.run(serve(Path(wanted["config"])))
+        settings = load(Path(wanted["config"]))
+        logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT)
+        serving.serve(settings, lambda _started: None)
+    except BaseException:
+        logging.exception("it ended")
+        raise
     finally:
         os._exit(0)
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--nursery":
-        nursery()
-    else:
-        asyncio.run(serve(Path(sys.argv[1])))
+    nursery()

@@ -12,14 +12,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.gateway import MAIN, gone
+from tests.gateway import gone
+
+MAIN = Path(__file__).with_name("gateway_main.py")
 
 
 class Nursery:
     """Forks gateways; `close` ends it, not them."""
 
     def __init__(self) -> None:
-        command = [sys.executable, "-W", "error", str(MAIN), "--nursery"]
+        command = [sys.executable, "-W", "error", str(MAIN)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._lock = threading.Lock()
 

@@ -24,7 +24,7 @@ from batchway.db.idempotency import AlreadyAnswered, Idempotency
 from batchway.server import decoding, once
 from batchway.server.auth import Keyring
 from batchway.server.operations import Gateway
-from batchway.wire.surface import AZURE_SEGMENT
+from batchway.wire.surface import CLASSIC_SEGMENT
 
 SMALL_BODY = 1 << 20
 
@@ -149,7 +149,7 @@ def _spellings(segments: list[str]) -> Iterator[tuple[str | None, list[str], boo
         yield None, rest, True
     elif rest[:1] == ["v1"]:
         yield first, rest[1:], True
-    elif first == AZURE_SEGMENT:
+    elif first == CLASSIC_SEGMENT:
         yield None, rest, True
     yield None, segments, False
 
@@ -215,7 +215,7 @@ def _provider(scope: Scope, headers: dict[bytes, bytes]) -> str | None:
     """The provider that this request forces: path, query `provider`, header `custom-llm-provider`, in that order."""
     named: str | None = scope["provider"]
     pairs = dict(decoding.query_pairs(scope["query_string"])) if scope["query_string"] else {}
-    if named is not None and not (named == AZURE_SEGMENT and ("api-version" in pairs or b"api-key" in headers)):
+    if named is not None and not (named == CLASSIC_SEGMENT and ("api-version" in pairs or b"api-key" in headers)):
         return named
     asked = pairs.get("provider") or headers.get(b"custom-llm-provider", b"").decode("latin-1")
     if "\0" in asked:

@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 PROCESSING_HEADER = b"openai-processing-ms"  # an answer's header: milliseconds of work
-AZURE_SEGMENT = "openai"  # the first path segment of Azure's spelling of the same API
+CLASSIC_SEGMENT = "openai"  # the first path segment of Azure's spelling of the same API

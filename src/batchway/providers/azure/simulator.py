@@ -153,8 +153,8 @@ class AzureFlavor(Flavor):
 
     def too_many_tokens(self, model: str | None, limit: int) -> str:
         return (
-            f"The number of enqueued tokens has surpassed the configured limit of {limit} for the deployment '{model}'. "
-            "Please either increase the limit or try again once the current jobs have finished."
+            f"The number of enqueued tokens has surpassed the configured limit of {limit} for the deployment "
+            f"'{model}'. Please either increase the limit or try again once the current jobs have finished."
         )
 
     async def token(self, request: Request) -> Response:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from random import Random
+from random import SystemRandom
 from typing import Any, cast
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -54,11 +54,12 @@ async def create(request: Request) -> Response:
     folder: Any = body.get("output_folder")
     if folder is None:
         raise missing("output_folder")
-    if not isinstance(folder, dict) or not isinstance(cast("Json", folder).get("url"), str):
-        raise wrong_type("output_folder", "an object with a URL", folder)
+    url: Any = cast("Json", folder).get("url") if isinstance(folder, dict) else None
+    if not isinstance(url, str):
+        raise wrong_type("output_folder.url", "a string", url)
     batch = batches.new_batch(simulation, body)
     batch.input_file_id = simulation.flavor.new_id("blob-")
-    place = f"{cast('Json', folder)['url'].rstrip('/')}/{uuid4()}"
+    place = f"{url.rstrip('/')}/{uuid4()}"
     batch.extra = {"input_blob": body["input_blob"], "output": place, "delivered": False}
     await _fetch(simulation, batch)
     return batches.started(request, batch)
@@ -119,7 +120,7 @@ def _fail_fast(simulation: Simulation, body: Json) -> None:
 async def _with_blobs(simulation: Simulation, url: str, work: Callable[[Blobs], Awaitable[None]]) -> None:
     """Runs `work` with the blobs of the account that a URL belongs to."""
     settings, parts = _settings(simulation), urlsplit(url)
-    http = Http(user_agent="batchway-simulator", random=Random(settings.seed))
+    http = Http(user_agent="batchway-simulator", random=SystemRandom())
     access = Access(account_key=settings.storage_key, sas=settings.storage_sas)
     try:
         await work(Blobs(http, f"{parts.scheme}://{parts.netloc}", access, simulation.clock.clock))

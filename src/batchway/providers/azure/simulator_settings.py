@@ -11,10 +11,10 @@ from batchway.providers.shared.file_simulator.settings import SimulatorSettings
 class AzureSettings(SimulatorSettings):
     """Azure's limits and quirks.
 
-    `process_seconds`: virtual seconds until an uploaded file is `processed`. `fail_fast`: too many waiting tokens refuse
-    the creation with 400, as in some regions, instead of failing the batch later. `expires`: whether batches end with
-    their window; Azure's do not, unless the fault `expire` was drawn. `old_shapes`: capital words, ISO times, empty ids,
-    null counts. `tenant_id`, `client_id`, `client_secret`: the only client that gets tokens; None takes any.
+    `process_seconds`: virtual seconds until an uploaded file is `processed`. `fail_fast`: too many waiting tokens
+    refuse the creation with 400, as in some regions, instead of failing the batch later. `expires`: whether batches end
+    with their window; Azure's do not, unless the fault `expire` was drawn. `old_shapes`: capital words, ISO times,
+    empty ids, null counts. `tenant_id`, `client_id`, `client_secret`: the only client that gets tokens; None takes any.
     `token_seconds`: real seconds that a token lasts. `storage_key`, `storage_sas`: how the resource reads and writes
     blobs, in the place of its managed identity.
     """

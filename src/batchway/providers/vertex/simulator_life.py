@@ -269,7 +269,7 @@ def _running(simulation: Simulation, job: Job, now: float) -> bool:
     if now < min(finish, ends):
         return False
     if job.done is None:
-        job.done = progress(job, min(finish, ends))
+        job.done = (job.total or 0) - job.never if finish <= ends else progress(job, ends)
     if not simulation.written(job, job.done):
         return False
     if finish > ends:

@@ -156,8 +156,8 @@ def command(kind: type[Flavor], shape: type[SimulatorSettings], arguments: Seque
         if setting.type == "bool":
             parser.add_argument(f"--{name}", dest=setting.name, action="store_true", default=None)
             continue
-        kind = types.get(setting.name) or _simple(str(setting.type))
-        parser.add_argument(f"--{name}", dest=setting.name, type=kind, required=setting.name == "port")
+        read = types.get(setting.name) or _simple(str(setting.type))
+        parser.add_argument(f"--{name}", dest=setting.name, type=read, required=setting.name == "port")
     parser.add_argument("--print-config", action="store_true", help="print the provider entry for a gateway and leave")
     given = vars(parser.parse_args(arguments))
     show = given.pop("print_config")
