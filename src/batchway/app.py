@@ -100,9 +100,9 @@ class Gateway:
         """See `pipeline/adopt.py`."""
         return await self.retrieve_batch(principal, await adopt.adopt(self.trip, principal, wanted))
 
-    async def retry_batch(self, principal: Principal, batch_id: str) -> Batch:
+    async def retry_batch(self, principal: Principal, batch_id: str, *, idempotency: Idempotency | None) -> Batch:
         """See `pipeline/retry.py`."""
-        return await retry.retry(self.trip, principal, batch_id)
+        return await retry.retry(self.trip, principal, batch_id, idempotency=idempotency)
 
     async def estimate(self, principal: Principal, wanted: EstimateCreate) -> BatchEstimate:
         """See `pipeline/forecast.py`."""

@@ -92,7 +92,7 @@ class Worker:
             yield _loop("starter", self._start_due, bells.work)
             yield _loop("executor", self._executor.run, asyncio.Event())
         if "poller" in self._roles:
-            yield _loop("poller", self._poll, bells.polls)
+            yield _loop("poller", self._poll, bells.polls, min(TICK, self._trip.poll_seconds))
         if "housekeeping" in self._roles:
             yield _loop("deadlines", self._expire, asyncio.Event())
             yield _loop("housekeeping", partial(keep_house, self._trip), asyncio.Event(), TIDY)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 
 import pytest
+
+from batchway.http import Http
+from batchway.providers.azure.blobs import Access, Blobs
 
 FOLDER = Path(__file__).parent / "azurite"
 ACCOUNT, CONTAINER = "batchway", "batches"
@@ -46,16 +52,17 @@ def running(folder: Path) -> Iterator[str]:
     with subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            told = next(line for line in process.stdout if "listening" in line)
+            told = next(line for line in process.stdout if " listens on " in line)
             root = f"{told.split()[-1]}/{ACCOUNT}"
-            make_container(root)
+            asyncio.run(_make_container(root))
             yield f"{root}/{CONTAINER}"
         finally:
             process.kill()
 
 
-def make_container(root: str) -> None:
-    """Only here is a container made: to the gateway it is given."""
-    from obstore.store import AzureStore  # noqa: F401 - tells early when the independent reader is missing
-
-    raise NotImplementedError(root)
+async def _make_container(root: str) -> None:
+    """Only a test makes one: the gateway is given its container."""
+    http = Http(user_agent="batchway-test", random=Random(1))
+    blobs = Blobs(http, root, Access(account_key=KEY), time.time)
+    await blobs._call("PUT", f"{root}/{CONTAINER}", {"restype": "container"})
+    await http.close()

@@ -17,6 +17,7 @@ import re
 import signal
 import sys
 import threading
+import traceback
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ def _be_born(wanted: dict[str, Any]) -> None:
         logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT)
         serving.serve(settings, lambda _started: None)
     except BaseException:
-        logging.exception("it ended")
+        traceback.print_exc()
         raise
     finally:
         os._exit(0)

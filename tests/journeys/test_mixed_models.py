@@ -225,7 +225,7 @@ def test_a_batch_made_elsewhere_is_adopted_once_and_ends_like_any_other(world):
     assert batch["batchway"]["amount_usd"] not in (None, "0")
     assert world.ask("POST", "/v1/batches/adopt", wanted).json["id"] == batch["id"]
     stranger = world.served.key("adopters")
-    assert world.ask("POST", "/v1/batches/adopt", wanted, key=stranger).status == 404
+    assert world.ask("POST", "/v1/batches/adopt", wanted, key=stranger).status == 403
     unknown = world.ask("POST", "/v1/batches/adopt", {**wanted, "remote_id": "batch_none"})
     assert (unknown.status, unknown.error["param"]) == (404, "remote_id")
     for provider in ("nobody", "local"):

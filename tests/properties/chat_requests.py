@@ -50,7 +50,9 @@ called = st.fixed_dictionaries({
 said = words | st.lists(text, max_size=2)
 message = st.one_of(
     optional({"role": st.sampled_from(["system", "developer"]), "content": said}, name=name),
-    optional({"role": st.just("user"), "content": words | st.lists(text | image | audio | file, max_size=3)}, name=name),
+    optional(
+        {"role": st.just("user"), "content": words | st.lists(text | image | audio | file, max_size=3)}, name=name
+    ),
     optional(
         {"role": st.just("assistant"), "content": said | st.none()},
         tool_calls=st.lists(called, min_size=1, max_size=2),
@@ -131,7 +133,9 @@ round_of_tools = st.fixed_dictionaries({"id": call_id, "name": name, "content": 
         {
             "role": "assistant",
             "content": None,
-            "tool_calls": [{"id": one["id"], "type": "function", "function": {"name": one["name"], "arguments": '{"a":1}'}}],
+            "tool_calls": [
+                {"id": one["id"], "type": "function", "function": {"name": one["name"], "arguments": '{"a":1}'}}
+            ],
         },
         {"role": "tool", "tool_call_id": one["id"], "content": one["content"]},
     ]

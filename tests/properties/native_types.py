@@ -41,7 +41,7 @@ def accept_gemini(native: dict[str, Any]) -> None:
 
 @functools.cache
 def claude_judges() -> tuple[pydantic.TypeAdapter[Any], pydantic.TypeAdapter[Any]]:
-    import anthropic.types as types
+    from anthropic import types
     from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
 
     # Typed dictionaries take any further key unless told otherwise.

@@ -107,14 +107,20 @@ def test_every_token_that_claude_counts_is_counted(fresh, read, written, said, t
 @quick
 @given(ids=st.lists(call_id | st.text("abAB:-_é", min_size=1), min_size=1, max_size=4, unique=True))
 def test_results_find_their_calls_whatever_the_ids(dialect, ids):
-    calls = [{"id": one, "type": "function", "function": {"name": f"f{n}", "arguments": "{}"}} for n, one in enumerate(ids)]
+    calls = [
+        {"id": one, "type": "function", "function": {"name": f"f{n}", "arguments": "{}"}} for n, one in enumerate(ids)
+    ]
     results = [{"role": "tool", "tool_call_id": one, "content": str(n)} for n, one in enumerate(ids)]
     messages = [{"role": "user", "content": "x"}, {"role": "assistant", "tool_calls": calls}, *results]
     native = dialect.to_native(CHAT, {"model": "m", "messages": messages}, "gemini-2.5-flash")
     if dialect is gemini:
         _, asked, answered = (content["parts"] for content in native["contents"])
-        pairs = [(call["functionCall"], result["functionResponse"]) for call, result in zip(asked, answered, strict=True)]
-        assert [(call["id"], call["name"]) for call, _ in pairs] == [(result["id"], result["name"]) for _, result in pairs]
+        pairs = [
+            (call["functionCall"], result["functionResponse"]) for call, result in zip(asked, answered, strict=True)
+        ]
+        assert [(call["id"], call["name"]) for call, _ in pairs] == [
+            (result["id"], result["name"]) for _, result in pairs
+        ]
         assert [result["response"] for _, result in pairs] == [{"result": str(n)} for n in range(len(ids))]
     else:
         _, asked, answered = (message["content"] for message in native["messages"])

@@ -69,6 +69,7 @@ CONTENT: dict[str, tuple[str, Callable[[RequestBody], msgspec.Raw]]] = {
     "/v1/embeddings": ("input", operator.attrgetter("input")),
     "/v1/completions": ("prompt", operator.attrgetter("prompt")),
     "/v1/responses": ("input", _response_content),
+    "/v1/moderations": ("input", operator.attrgetter("input")),
 }
 """What the body of each endpoint must hold. The keys are `wire.batches.ENDPOINTS`."""
 

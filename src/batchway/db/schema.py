@@ -213,6 +213,7 @@ jobs = Table(
     UniqueConstraint("batch_id", "ordinal"),
     Index("jobs_due", "status", "not_before"),
     Index("jobs_to_poll", "status", "poll_at"),
+    Index("jobs_by_remote_id", "account", "remote_id"),
 )
 
 chunks = Table(

@@ -1,7 +1,8 @@
 """A request becomes a batch in `validating`: checked as OpenAI checks it, stored in one transaction, once.
 
 What concerns the lines is not looked at here but in validation, so that a create answers at once. An unknown input file
-is accepted and fails the batch there, as at OpenAI. The answer to an Idempotency-Key is stored in the same transaction.
+is accepted and fails the batch there, as at OpenAI. Inline requests become a file first, which goes again when no batch
+comes of it. The answer to an Idempotency-Key is stored in the same transaction.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from batchway.db import files
 from batchway.db.idempotency import AlreadyAnswered, Idempotency, recall, remember
 from batchway.db.transitions import create_batch
 from batchway.pipeline import show
+from batchway.pipeline.intake import Incoming, delete_file, store_requests
 from batchway.pipeline.trip import Trip
 from batchway.wire.batches import ENDPOINTS, Batch, BatchCreate
 
@@ -44,10 +46,9 @@ async def create(
         "project": principal.project,
         "key_id": principal.key_id,
         "endpoint": _endpoint(trip, wanted.endpoint),
-        "input_file_id": _required(wanted.input_file_id, "input_file_id"),
         "completion_window": wanted.completion_window,
         "metadata": checked_metadata(wanted.metadata),
-        "model": wanted.model,
+        "model": wanted.model or None,
         "provider": _provider(trip, provider or wanted.custom_llm_provider),
         "priority": wanted.priority,
         "extra": wanted.extra,
@@ -55,12 +56,29 @@ async def create(
         "window_seconds": window_seconds(wanted.completion_window),
     }
     values["expires_at"] = now + values["window_seconds"]
+    stored = await _inline(trip, principal, values["id"], wanted)
+    values["input_file_id"] = stored["id"] if stored else _required(wanted.input_file_id, "input_file_id")
     try:
         batch = await trip.db.write(_store, principal, values, idempotency, now)
-    except AlreadyAnswered as earlier:
-        return msgspec.json.decode(earlier.body, type=Batch)
+    except Exception as refusal:
+        if stored:
+            await delete_file(trip, stored)
+        if isinstance(refusal, AlreadyAnswered):
+            return msgspec.json.decode(refusal.body, type=Batch)
+        raise
     trip.bells.work.set()
     return batch
+
+
+async def _inline(trip: Trip, principal: Principal, batch_id: str, wanted: BatchCreate) -> RowMapping | None:
+    """The file made of inline requests, if there are any."""
+    if wanted.requests is None:
+        return None
+    if wanted.input_file_id is not None:
+        message = "Send either 'input_file_id' or 'requests', not both."
+        raise RequestError(message, code="invalid_value", param="requests")
+    upload = Incoming(project=principal.project, key_id=principal.key_id, filename=f"{batch_id}.jsonl", purpose="batch")
+    return await store_requests(trip, upload, wanted.requests)
 
 
 def _store(

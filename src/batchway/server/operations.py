@@ -54,7 +54,7 @@ class Operations(Protocol):
 
     async def adopt_batch(self, principal: Principal, wanted: BatchAdopt) -> Batch: ...
 
-    async def retry_batch(self, principal: Principal, batch_id: str) -> Batch:
+    async def retry_batch(self, principal: Principal, batch_id: str, *, idempotency: Idempotency | None) -> Batch:
         """A new batch of the failed and expired lines of an ended one."""
         ...
 

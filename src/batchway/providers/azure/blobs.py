@@ -19,7 +19,7 @@ from batchway.core.errors import Fault, ProviderError
 from batchway.http import SUCCESS, Http, Reply
 
 VERSION = "2023-11-03"
-BLOCK = 8 << 20  # 50,000 of them at most
+BLOCK = 2 << 20  # 50,000 of them at most: 100 GB
 TIMEOUT = 300.0
 DELETED = frozenset({*SUCCESS, 404})
 

@@ -125,6 +125,7 @@ class _Back:
         self._kept = kept
         self._scratch = scratch
         self._parts: dict[int, dict[int, tuple[int, int]]] = {}  # number -> part -> place in the scratch file
+        self._failed: set[int] = set()
         self._strays = 0
 
     def take(self, row: rows.Row) -> Answer | None:
@@ -134,7 +135,10 @@ class _Back:
         if place is None or line is None:
             self._strays += 1
             return None
+        if place.number in self._failed:
+            return None  # another row of a line that has failed
         if row.failure is not None:
+            self._failed.add(place.number)
             status, name, message = row.failure
             self._parts.pop(place.number, None)
             return failed(place.number, line.custom_id, status, name.lower(), message)

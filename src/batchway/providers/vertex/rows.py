@@ -54,6 +54,8 @@ class _Labelled(msgspec.Struct):
     labels: dict[str, Any] | None = None
 
 
+DEFAULTS = (None, "", 0, 1, [], {})  # 0 and 1 are also false and true
+
 _row = msgspec.json.Decoder(_Row)
 _labelled = msgspec.json.Decoder(_Labelled)
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
@@ -102,34 +104,48 @@ def _label(request: msgspec.Raw) -> object:
 
 
 class Echoes:
-    """The places of a job by what was sent for them, for rows that name none. Equal requests are told apart by none."""
+    """The places of a job by what was sent for them, for rows that name none.
+
+    A request is first looked for as it was sent, then without what may be a default. Of equal requests any will do.
+    """
 
     def __init__(self) -> None:
         self._places: defaultdict[bytes, deque[Place]] = defaultdict(deque)
+        self._taken: set[Place] = set()
 
     def add(self, places: Iterable[tuple[Place, Mapping[str, Any]]]) -> None:
         for place, request in places:
-            self._places[_digest(request)].append(place)
+            for digest in _digests(request):
+                self._places[digest].append(place)
 
     def take(self, echo: msgspec.Raw) -> Place | None:
         """The next place with this request."""
         request: object = msgspec.json.decode(echo) if bytes(echo) else None
-        found = self._places.get(_digest(cast("Mapping[str, Any]", request))) if isinstance(request, dict) else None
-        return found.popleft() if found else None
+        if not isinstance(request, dict):
+            return None
+        for digest in _digests(cast("dict[str, Any]", request)):
+            waiting = self._places.get(digest, ())
+            while waiting:
+                place = waiting.popleft()
+                if place not in self._taken:
+                    self._taken.add(place)
+                    return place
+        return None
 
 
-def _digest(request: Mapping[str, Any]) -> bytes:
+def _digests(request: Mapping[str, Any]) -> tuple[bytes, bytes]:
     plain = {name: value for name, value in request.items() if name != "labels"}
-    return blake2b(_encode_sorted(_normal(plain)), digest_size=16).digest()
+    exact, coarse = (_encode_sorted(_normal(plain, dropped)) for dropped in ((None, "", [], {}), DEFAULTS))
+    return blake2b(exact, digest_size=16).digest(), blake2b(coarse, digest_size=16, person=b"coarse").digest()
 
 
-def _normal(value: Any) -> Any:
-    """The value without what a normalised echo may lack: empty things, and the last digits of numbers."""
+def _normal(value: Any, dropped: tuple[object, ...]) -> Any:
+    """The value as any echo of it would be: without `dropped`, and without the last digits of numbers."""
     if isinstance(value, dict):
-        table = {name: _normal(inner) for name, inner in cast("dict[str, Any]", value).items()}
-        return {name: inner for name, inner in table.items() if inner not in (None, "", 0, [], {})}
+        table = {name: _normal(inner, dropped) for name, inner in cast("dict[str, Any]", value).items()}
+        return {name: inner for name, inner in table.items() if inner not in dropped}
     if isinstance(value, list):
-        return [_normal(inner) for inner in cast("list[Any]", value)]
+        return [_normal(inner, dropped) for inner in cast("list[Any]", value)]
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(f"{value:.6g}")
     return value

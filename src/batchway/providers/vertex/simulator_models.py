@@ -135,8 +135,8 @@ def _check_claude(request: Json) -> None:
 
 
 def _check_embedding(request: Json) -> None:
-    content = request.get("content")
-    text = content if isinstance(content, str) else (content or {}).get("parts")
+    content: Any = request.get("content") or ""
+    text = content if isinstance(content, str) else "".join(part.get("text", "") for part in content.get("parts") or ())
     if not text:
         raise Invalid("The text content is empty.")
     _within(request, "output_dimensionality", 1, 3072)

@@ -71,11 +71,12 @@ async def cancel(call: Call) -> Batch:
 
 async def retry(call: Call) -> Batch:
     """A new batch of the failed and expired lines only."""
-    return await _kept(call, await call.gateway.retry_batch(call.principal, call.params["batch_id"]))
+    batch_id = call.params["batch_id"]
+    return await call.gateway.retry_batch(call.principal, batch_id, idempotency=call.idempotency)
 
 
 async def adopt(call: Call) -> Batch:
-    """Takes in a batch that was made at a provider."""
+    """Takes in a batch that was made at a provider (admin, since the account there may hold anybody's)."""
     return await _kept(call, await call.gateway.adopt_batch(call.principal, call.body))
 
 
@@ -156,7 +157,7 @@ OPERATIONS = (
     ),
     Operation(
         method="POST", path="/batches/adopt", name="adoptBatch", handler=adopt, body=BatchAdopt, answer=Batch,
-        tag="Batches", errors=(404, 409, 422, 502), headers=REPEATABLE,
+        tag="Batches", admin=True, errors=(404, 409, 422, 502), headers=REPEATABLE,
         example={"provider": "main", "remote_id": "batch_68f0"},
     ),
     Operation(
