@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import cli_page as commands
+import parameter_page as parameters
 
 from batchway.core import states
 
@@ -59,7 +60,17 @@ def cli_page() -> str:
     return "\n\n".join([opening, MADE_FROM.format(source="cli/"), rest])
 
 
-PAGES: Mapping[str, Callable[[], str]] = {"cli.md": cli_page, "states.md": states_page}
+def parameters_page() -> str:
+    """docs/parameters.md: what becomes of each OpenAI parameter in each dialect."""
+    opening, rest = parameters.page().split("\n\n", 1)
+    return "\n\n".join([opening, MADE_FROM.format(source="dialects/"), rest])
+
+
+PAGES: Mapping[str, Callable[[], str]] = {
+    "cli.md": cli_page,
+    "parameters.md": parameters_page,
+    "states.md": states_page,
+}
 
 
 def main(arguments: list[str]) -> int:

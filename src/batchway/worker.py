@@ -26,7 +26,9 @@ from batchway.pipeline.trip import Trip
 log = logging.getLogger(__name__)
 
 TICK = 1.0  # seconds: the net below the bells
-HANDED = 30.0  # seconds for which a row that was handed to the engine is left alone
+# Seconds for which a row that was handed to the engine is left alone. Short, because another process may run it, leave
+# it due again and be killed: nobody tells us of that end. Asking the engine again costs a point read.
+HANDED = 5.0
 FIND = 200  # rows at a time
 LONGEST_WAIT = 300.0
 TIDY = 60.0  # seconds between two rounds of housekeeping

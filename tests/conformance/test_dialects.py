@@ -1,24 +1,41 @@
-"""The shipped dialect suite over every dialect: a package under `dialects/` with a parameter table is found here."""
+"""What holds for every dialect there is, beside the shipped suite: a package under `dialects/` is found here."""
 
 from __future__ import annotations
 
+import copy
+import json
 import pkgutil
+from contextlib import suppress
+from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 
+import msgspec
 import pytest
 
 from batchway import dialects
-
-pytest.register_assert_rewrite("batchway.testing.dialect_suite")
-
-from batchway.dialects.protocol import CHAT, EMBEDDINGS, RESPONSES  # noqa: E402
-from batchway.testing.dialect_suite import DialectSuite, Sample  # noqa: E402 - or its assertions would say nothing
+from batchway.core.usage import line_usage
+from batchway.dialects.protocol import CHAT, EMBEDDINGS, RESPONSES
+from batchway.wire.lines import LineResponse, OutputLine, encode
 
 FOUND = {
     module.name: import_module(f"batchway.dialects.{module.name}")
     for module in pkgutil.iter_modules(dialects.__path__)
     if module.ispkg
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A body, and what a provider answers to it; `tokens` are its input and its output tokens."""
+
+    endpoint: str
+    model: str
+    body: dict[str, Any]
+    answer: dict[str, Any]
+    tokens: tuple[int, int]
+
+
 TALK = {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Say ö 漢"}]}
 ASKED = {"input": "Say ö 漢", "instructions": "Be brief.", "max_output_tokens": 50}
 
@@ -56,16 +73,44 @@ def anthropic() -> list[Sample]:
 SAMPLES = {"gemini": gemini, "anthropic": anthropic}
 
 
-@pytest.mark.parametrize("name", sorted(FOUND))
-class TestEveryDialect(DialectSuite):
-    @pytest.fixture
-    def dialect(self, name):
-        return FOUND[name]
-
-    @pytest.fixture
-    def samples(self, name):
-        return SAMPLES[name]()
+CASES = [
+    pytest.param(FOUND[name], sample, id=f"{name} {sample.endpoint}") for name in FOUND for sample in SAMPLES[name]()
+]
+EVERY = pytest.mark.parametrize(("dialect", "sample"), CASES)
 
 
-def test_every_dialect_has_samples():
-    assert set(FOUND) <= set(SAMPLES)
+def test_every_endpoint_of_every_dialect_has_a_sample():
+    for name, dialect in FOUND.items():
+        assert {sample.endpoint for sample in SAMPLES[name]()} == set(dialect.PARAMS), name
+
+
+@EVERY
+def test_a_request_is_new_json_and_what_was_given_stays(dialect, sample):
+    given = copy.deepcopy(sample.body)
+    native = dialect.to_native(sample.endpoint, given, sample.model)
+    assert given == sample.body
+    assert json.loads(json.dumps(native)) == native == dialect.to_native(sample.endpoint, given, sample.model)
+
+
+@EVERY
+def test_null_asks_for_nothing(dialect, sample):
+    plain = dialect.to_native(sample.endpoint, sample.body, sample.model)
+    for name in set(dialect.PARAMS[sample.endpoint]) - set(sample.body):
+        assert dialect.to_native(sample.endpoint, {**sample.body, name: None}, sample.model) == plain, name
+
+
+@EVERY
+def test_usage_comes_over_without_loss_and_the_answer_stays_as_it_was(dialect, sample):
+    given = copy.deepcopy(sample.answer)
+    body = dialect.from_native(sample.endpoint, given, sample.body, sample.model)
+    assert given == sample.answer
+    response = LineResponse(status_code=200, request_id="r", body=msgspec.Raw(encode(body)))
+    usage = line_usage(encode(OutputLine(id="1", custom_id="c", response=response)))
+    assert (usage.input_tokens, usage.output_tokens) == sample.tokens
+
+
+@EVERY
+@pytest.mark.parametrize("odd", [{}, {"x": 1}, {"candidates": 7}, {"content": 7}, {"embedding": 7}, {"error": "no"}])
+def test_an_answer_of_another_form_is_a_value_error_or_an_answer(dialect, sample, odd):
+    with suppress(ValueError):
+        assert dialect.from_native(sample.endpoint, odd, sample.body, sample.model)["object"]

@@ -23,7 +23,8 @@ def optional(required: dict[str, st.SearchStrategy], **fields: st.SearchStrategy
 breakpoint_ = optional({"mode": st.just("explicit")}, ttl=st.sampled_from(["30m", "12h"]))
 text = optional({"type": st.just("text"), "text": words}, prompt_cache_breakpoint=breakpoint_)
 url = st.sampled_from([
-    "data:image/png;base64,QUJD", "gs://b/a.png", "gs://b/a", "https://x.org/a.jpg", "https://youtu.be/abc", "data:,x", ""
+    "data:image/png;base64,QUJD", "gs://b/a.png", "gs://b/a", "https://x.org/a.jpg", "https://youtu.be/abc", "data:,x",
+    "",
 ])  # fmt: skip
 image = st.fixed_dictionaries({
     "type": st.just("image_url"),
@@ -42,10 +43,11 @@ file = st.fixed_dictionaries({
         filename=st.sampled_from(["x.pdf", "x", "x.txt"]),
     ),
 })  # fmt: skip
+given = st.sampled_from(["{}", '{"a": [1, "b"]}', "", "[", "3"])
 called = st.fixed_dictionaries({
     "id": call_id,
     "type": st.just("function"),
-    "function": st.fixed_dictionaries({"name": name, "arguments": st.sampled_from(["{}", '{"a": [1, "b"]}', "", "[", "3"])}),
+    "function": st.fixed_dictionaries({"name": name, "arguments": given}),
 })  # fmt: skip
 said = words | st.lists(text, max_size=2)
 message = st.one_of(

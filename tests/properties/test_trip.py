@@ -23,7 +23,7 @@ from tests.stages.world import PRICED, SERVED, UNPRICED, WHO, chat, killed, line
 
 QUICK = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 # A world of its own for each example: fewer of them.
-HEAVY = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+HEAVY = settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
 
 
 def spread(words: list, size: int):

@@ -10,12 +10,13 @@ from batchway.dialects import anthropic
 from batchway.dialects.anthropic.models import generation
 from batchway.dialects.anthropic.schemas import closed
 from batchway.dialects.protocol import CHAT, Refused
-from batchway.testing.dialect_suite import DialectSuite, judge, samples
+from batchway.testing.dialect_suite import DialectSuite, samples
+from tests.unit.official_types import Official, judge
 
 SAMPLES = Path(__file__).parent / "samples"
 
 
-class TestAnthropic(DialectSuite):
+class TestAnthropic(Official, DialectSuite):
     dialect = anthropic
     model = "claude-haiku-4-5"
     requests: ClassVar = samples(SAMPLES / "anthropic_requests.jsonl")

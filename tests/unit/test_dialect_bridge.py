@@ -6,7 +6,7 @@ from batchway.dialects import anthropic, bridge, gemini
 from batchway.dialects.bridge_answer import from_chat
 from batchway.dialects.protocol import RESPONSES, Refused
 from batchway.dialects.reading import body_of
-from batchway.testing.dialect_suite import judge
+from tests.unit.official_types import judge
 
 TOOL = {"type": "function", "name": "f", "description": "d", "parameters": {"type": "object"}, "strict": True}
 
@@ -29,7 +29,7 @@ def test_words_and_parameters_cross():
 
 def test_a_conversation_with_tools_crosses():
     given = [
-        {"role": "user", "content": [{"type": "input_text", "text": "a"}, {"type": "input_image", "image_url": "data:x"}]},
+        {"role": "user", "content": [{"type": "input_text", "text": "a"}, {"type": "input_image", "image_url": "u"}]},
         {"type": "reasoning", "id": "rs", "summary": []},
         {"type": "function_call", "id": "fc", "call_id": "c", "name": "f", "arguments": "{}", "status": "completed"},
         {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_text", "text": "r"}]},
@@ -41,7 +41,7 @@ def test_a_conversation_with_tools_crosses():
     assert body["messages"] == [
         {
             "role": "user",
-            "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "data:x"}}],
+            "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "u"}}],
         },
         {"role": "assistant", "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "c", "content": [{"type": "text", "text": "r"}]},
@@ -74,8 +74,9 @@ def test_logprobs_are_asked_for_by_including_them():
             {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]},
             "input[0].content[0].file_id",
         ),
-        ({"input": 5}, ""),
+        ({"input": 5}, "input"),
         ({"input": None}, "input"),
+        ({"input": [{"role": "user"}]}, "input[0].content"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"tool_choice": {"type": "file_search"}}, "tool_choice.type"),
         ({"previous_response_id": "r"}, "previous_response_id"),

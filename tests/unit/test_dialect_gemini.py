@@ -10,12 +10,14 @@ from google.genai import types
 
 from batchway.dialects import gemini
 from batchway.dialects.protocol import CHAT, EMBEDDINGS, RESPONSES, Refused
-from batchway.testing.dialect_suite import DialectSuite, judge, samples
+from batchway.testing.dialect_suite import DialectSuite, samples
+from tests.unit.official_types import Official, judge
 
 SAMPLES = Path(__file__).parent / "samples"
+FILTERED = "SAFETY RECITATION LANGUAGE BLOCKLIST PROHIBITED_CONTENT SPII OTHER MODEL_ARMOR ESCALATION NO_IMAGE".split()
 
 
-class TestGemini(DialectSuite):
+class TestGemini(Official, DialectSuite):
     dialect = gemini
     model = "gemini-2.5-flash"
     requests: ClassVar = samples(SAMPLES / "gemini_requests.jsonl")
@@ -128,8 +130,7 @@ def test_no_finish_reason_is_an_accident(reason):
     completion = gemini.from_native(CHAT, answer, {}, "m")
     judge(CHAT, completion)
     filtered = completion["choices"][0]["finish_reason"] == "content_filter"
-    assert filtered == (reason in ("SAFETY", "RECITATION", "LANGUAGE", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "OTHER",
-                                   "MODEL_ARMOR", "ESCALATION", "NO_IMAGE") or (reason or "").startswith("IMAGE_"))  # fmt: skip
+    assert filtered == (reason in FILTERED or (reason or "").startswith("IMAGE_"))
 
 
 def test_an_answer_of_another_form_is_a_value_error():

@@ -106,6 +106,10 @@ def test_a_step_that_is_not_in_the_table_is_refused(table, states):
 # The one writer -------------------------------------------------------------------------------------------------------
 
 
+# The shipped suite tries to write impossible ones.
+ALLOWED = {SOURCES / "db" / "transitions.py", SOURCES / "testing" / "db_suite.py"}
+
+
 def writes_status(tree: ast.AST) -> list[int]:
     """Lines that write a column `status` of the tables batches or jobs: in a dict, or as a keyword of `values`."""
     found = []
@@ -133,7 +137,7 @@ def test_only_transitions_write_a_status_of_a_batch_or_a_job():
     found = [
         f"{path.relative_to(SOURCES)}:{line}"
         for path in sorted(SOURCES.rglob("*.py"))
-        if path != SOURCES / "db" / "transitions.py" and imports_tables(tree := ast.parse(path.read_text()))
+        if path not in ALLOWED and imports_tables(tree := ast.parse(path.read_text()))
         for line in writes_status(tree)
     ]
     # jobs.py alone knows what values a caller may note beside the status, and takes them as they come.

@@ -174,12 +174,13 @@ def chat_body(body: Mapping[str, Any]) -> dict[str, Any]:
     bridged |= {there: body[name] for name, there in RENAMED.items() if body.get(name) is not None}
     bridged["messages"] = messages(body)
     if body.get("reasoning") is not None:
-        bridged["reasoning_effort"] = reading.typed(body["reasoning"], Reasoning).effort
+        bridged["reasoning_effort"] = reading.typed(body["reasoning"], Reasoning, "reasoning").effort
     if body.get("text") is not None:
-        text = reading.typed(body["text"], Text)
+        text = reading.typed(body["text"], Text, "text")
         bridged |= {"response_format": response_format(text.format), "verbosity": text.verbosity}
     if "tools" in bridged:
-        bridged["tools"] = [tool(one, place) for place, one in enumerate(reading.typed(bridged["tools"], list[Any]))]
+        tools = reading.typed(bridged["tools"], list[Any], "tools")
+        bridged["tools"] = [tool(one, f"tools[{place}]") for place, one in enumerate(tools)]
     if "tool_choice" in bridged:
         bridged["tool_choice"] = tool_choice(bridged["tool_choice"])
     if LOGPROBS in (body.get("include") or ()):
@@ -199,7 +200,7 @@ def messages(body: Mapping[str, Any]) -> list[dict[str, Any]]:
         raise Refused("input", "Missing required parameter: 'input'.", "missing_required_parameter")
     if isinstance(given, str):
         return [*said, {"role": "user", "content": given}]
-    for place, item in enumerate(reading.typed(given, list[dict[str, Any]])):
+    for place, item in enumerate(reading.typed(given, list[dict[str, Any]], "input")):
         said += item_messages(item, f"input[{place}]")
     return said
 
@@ -210,10 +211,10 @@ def item_messages(item: dict[str, Any], param: str) -> list[dict[str, Any]]:
     if kind == "reasoning":
         return []
     if kind == "message":
-        message = reading.typed(item, Message)
+        message = reading.typed(item, Message, param)
         return [{"role": message.role, "content": content(message.content, param)}]
     if kind == "function_call":
-        call = reading.typed(item, Call)
+        call = reading.typed(item, Call, param)
         made: dict[str, Any] = {
             "id": call.call_id,
             "type": "function",
@@ -223,7 +224,7 @@ def item_messages(item: dict[str, Any], param: str) -> list[dict[str, Any]]:
             made["extra_content"] = call.extra_content
         return [{"role": "assistant", "tool_calls": [made]}]
     if kind == "function_call_output":
-        output = reading.typed(item, Output)
+        output = reading.typed(item, Output, param)
         return [{"role": "tool", "tool_call_id": output.call_id, "content": content(output.output, param)}]
     raise Refused(f"{param}.type", f"Items of type '{kind}' cannot be expressed for this model.", "unsupported_value")
 
@@ -256,12 +257,12 @@ def response_format(wanted: dict[str, Any] | None) -> dict[str, Any] | None:
     return {"type": "json_schema", "json_schema": {name: value for name, value in wanted.items() if name != "type"}}
 
 
-def tool(given: object, place: int) -> dict[str, Any]:
+def tool(given: object, param: str) -> dict[str, Any]:
     """A function in chat's form."""
-    form = reading.typed(given, dict[str, Any])
+    form = reading.typed(given, dict[str, Any], param)
     if form.get("type") != "function":
-        raise Refused(f"tools[{place}].type", "Only tools of type 'function' can be offered.", "unsupported_value")
-    function = reading.typed(form, Tool)
+        raise Refused(f"{param}.type", "Only tools of type 'function' can be offered.", "unsupported_value")
+    function = reading.typed(form, Tool, param)
     named = {"description": function.description, "parameters": function.parameters, "strict": function.strict}
     told = {name: value for name, value in named.items() if value is not None}
     return {"type": "function", "function": {"name": function.name, **told}}
@@ -271,10 +272,10 @@ def tool_choice(choice: object) -> Any:
     """The choice in chat's form."""
     if isinstance(choice, str):
         return choice
-    form = reading.typed(choice, dict[str, Any])
+    form = reading.typed(choice, dict[str, Any], "tool_choice")
     if form.get("type") == "function":
         return {"type": "function", "function": {"name": form.get("name")}}
     if form.get("type") == "allowed_tools":
-        tools = [tool_choice(one) for one in reading.typed(form.get("tools"), list[Any])]
+        tools = [tool_choice(one) for one in reading.typed(form.get("tools"), list[Any], "tool_choice.tools")]
         return {"type": "allowed_tools", "allowed_tools": {"mode": form.get("mode"), "tools": tools}}
     raise Refused("tool_choice.type", "Only tools of type 'function' can be chosen.", "unsupported_value")

@@ -37,12 +37,12 @@ def read(body: Mapping[str, Any]) -> chat.Chat:
     return typed(body, chat.Chat)
 
 
-def typed(body: Any, form: type[Form]) -> Form:
-    """`body` as a `form`, or Refused."""
+def typed(body: Any, form: type[Form], at: str = "") -> Form:
+    """`body` as a `form`, or Refused; `at` is the path of what is called body here."""
     try:
         return msgspec.convert(body, form)
     except msgspec.ValidationError as error:
-        raise misformed(str(error)) from None
+        raise misformed(str(error), at) from None
 
 
 CODES = {  # how msgspec begins its messages -> OpenAI's code
@@ -52,14 +52,12 @@ CODES = {  # how msgspec begins its messages -> OpenAI's code
 }
 
 
-def misformed(found: str) -> Refused:
+def misformed(found: str, at: str) -> Refused:
     """A refusal out of a message such as "Expected `str`, got `int` - at `$.messages[0].content`"."""
     what, _, path = found.partition(" - at `$")
     code = next((code for start, code in CODES.items() if what.startswith(start)), "invalid_type")
-    where = path.rstrip("`").lstrip(".")
     field = re.search("field `([^`]+)`", what)
-    if field:
-        where = f"{where}.{field[1]}".lstrip(".")
+    where = (at + path.rstrip("`") + (f".{field[1]}" if field else "")).lstrip(".")
     says = what.replace("Object", "The object").replace("`", "'")
     return Refused(where, f"Invalid '{where}': {says}.", code)
 

@@ -67,7 +67,7 @@ def rows_of(body: Mapping[str, Any], model: str) -> list[dict[str, Any]]:
     """One native row an input, in order."""
     request = typed(body, Request)
     given: object = request.input
-    inputs: list[object] = [given] if isinstance(given, str) else typed(given, list[object])
+    inputs: list[object] = [given] if isinstance(given, str) else typed(given, list[object], "input")
     if not inputs:
         raise Refused("input", "Invalid 'input': at least one text is needed.", "invalid_value")
     rows: list[dict[str, Any]] = []

@@ -57,11 +57,14 @@ async def create(request: Request) -> Response:
     url: Any = cast("Json", folder).get("url") if isinstance(folder, dict) else None
     if not isinstance(url, str):
         raise wrong_type("output_folder.url", "a string", url)
-    batch = batches.new_batch(simulation, body)
-    batch.input_file_id = simulation.flavor.new_id("blob-")
-    place = f"{url.rstrip('/')}/{uuid4()}"
-    batch.extra = {"input_blob": body["input_blob"], "output": place, "delivered": False}
-    await _fetch(simulation, batch)
+    input_id = simulation.flavor.new_id("blob-")
+    fault = await _fetch(simulation, body["input_blob"], simulation.path(input_id))
+    # From here on nothing waits: two creations at once would take the same ordinal.
+    batch = batches.new_batch(simulation, {**body, "input_file_id": input_id})
+    batch.extra = {"input_blob": body["input_blob"], "output": f"{url.rstrip('/')}/{uuid4()}", "delivered": False}
+    if fault is not None:
+        batch.faults = [fault]
+        batch.scanned_at = simulation.clock.now()
     return batches.started(request, batch)
 
 
@@ -128,13 +131,12 @@ async def _with_blobs(simulation: Simulation, url: str, work: Callable[[Blobs], 
         await http.close()
 
 
-async def _fetch(simulation: Simulation, batch: Batch) -> None:
-    """Brings the input here; a batch whose blob cannot be read fails."""
-    url: str = batch.extra["input_blob"]
+async def _fetch(simulation: Simulation, url: str, path: Path) -> Json | None:
+    """Brings an input here, or says why a batch that reads it must fail."""
 
     async def read(blobs: Blobs) -> None:
         size = 0
-        with simulation.path(batch.input_file_id).open("wb") as target:
+        with path.open("wb") as target:
             async for chunk in blobs.read(url):
                 size += target.write(chunk)
                 if size > _settings(simulation).max_blob_bytes:
@@ -144,8 +146,8 @@ async def _fetch(simulation: Simulation, batch: Batch) -> None:
         await _with_blobs(simulation, url, read)
     except ProviderError as error:
         code = "invalid_request" if error.code == "invalid_request" else "input_no_permissions"
-        batch.faults = [line_fault(code, f"The input blob cannot be read: {error.message}")]
-        batch.scanned_at = simulation.clock.now()
+        return line_fault(code, f"The input blob cannot be read: {error.message}")
+    return None
 
 
 async def _deliver(simulation: Simulation, found: Sequence[Batch]) -> None:

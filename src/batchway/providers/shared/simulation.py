@@ -208,7 +208,7 @@ class AbortableProtocol(HttpToolsProtocol):
 
     def _abort(self) -> None:
         connection = self.transport.get_extra_info("socket")
-        if connection is not None:
+        if connection is not None and connection.fileno() >= 0:  # the client may have gone before
             # Without lingering the close is a TCP reset, which clients see differently from a polite end.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()

@@ -54,7 +54,8 @@ class _Labelled(msgspec.Struct):
     labels: dict[str, Any] | None = None
 
 
-DEFAULTS = (None, "", 0, 1, [], {})  # 0 and 1 are also false and true
+NOTHINGS: tuple[object, ...] = (None, "", [], {})
+DEFAULTS: tuple[object, ...] = (*NOTHINGS, 0, 1)  # 0 and 1 are also false and true
 
 _row = msgspec.json.Decoder(_Row)
 _labelled = msgspec.json.Decoder(_Labelled)
@@ -135,7 +136,7 @@ class Echoes:
 
 def _digests(request: Mapping[str, Any]) -> tuple[bytes, bytes]:
     plain = {name: value for name, value in request.items() if name != "labels"}
-    exact, coarse = (_encode_sorted(_normal(plain, dropped)) for dropped in ((None, "", [], {}), DEFAULTS))
+    exact, coarse = (_encode_sorted(_normal(plain, dropped)) for dropped in (NOTHINGS, DEFAULTS))
     return blake2b(exact, digest_size=16).digest(), blake2b(coarse, digest_size=16, person=b"coarse").digest()
 
 

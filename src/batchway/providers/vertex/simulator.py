@@ -1,9 +1,9 @@
 """Vertex AI's batchPredictionJobs and Cloud Storage imitated over real HTTP, for tests, demos and users' own CI.
 
-`SIMULATOR.md` in this folder is the manual. The parts: `simulator_jobs` `simulator_storage` `simulator_tokens` (routes),
-`simulator_life` (states of a job by the virtual clock), `simulator_rows` (input and output), `simulator_models` (what a
-model says), `simulator_objects` (what lies in buckets). Invariant: nothing here shares code with the gateway's own side
-of the API but the names of Google's error codes, so one cannot hide the other's mistakes.
+`SIMULATOR.md` in this folder is the manual. The parts: `simulator_jobs` `simulator_storage` `simulator_tokens`
+(routes), `simulator_life` (states of a job by the virtual clock), `simulator_rows` (input and output),
+`simulator_models` (what a model says), `simulator_objects` (what lies in buckets). Invariant: nothing here shares code
+with the gateway's own side of the API but the names of Google's error codes, so one cannot hide the other's mistakes.
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ def _routes() -> list[Route]:
         ("GET", "/_sim/jobs", jobs.jobs),
         ("POST", "/_sim/faults", jobs.faults),
         ("POST", "/_sim/advance", jobs.advance),
+        ("POST", "/_sim/revoke", jobs.revoke),
     ]
     return [Route(path, endpoint, methods=[method]) for method, path, endpoint in table]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -48,11 +48,23 @@ class JsonResponse(Response):
         return msgspec.json.encode(content)
 
 
+def table(value: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The JSON object under this name, or an empty one."""
+    found: object = value.get(name)
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
+def listed(value: Mapping[str, Any], name: str) -> list[Any]:
+    """The JSON array under this name, or an empty one."""
+    found: object = value.get(name)
+    return cast("list[Any]", found) if isinstance(found, list) else []
+
+
 async def json_object(request: Request) -> dict[str, Any]:
     """The request's body, which must be a JSON object; an empty one is one."""
     raw = await request.body()
     try:
-        body = msgspec.json.decode(raw) if raw.strip() else {}
+        body: object = msgspec.json.decode(raw) if raw.strip() else dict[str, Any]()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         body = None
     if not isinstance(body, dict):

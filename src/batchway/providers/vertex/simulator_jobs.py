@@ -13,15 +13,23 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from batchway.providers.shared.simulation import faults_from, parse_faults
-from batchway.providers.vertex.simulator_http import ApiError, BrokenConnection, JsonResponse, json_object
+from batchway.providers.vertex.simulator_http import (
+    ApiError,
+    BrokenConnection,
+    JsonResponse,
+    json_object,
+    listed,
+    table,
+)
 from batchway.providers.vertex.simulator_life import TERMINAL, Job, Simulation, cancel, progress
 from batchway.providers.vertex.simulator_models import stamp
 from batchway.providers.vertex.statuses import CODES
 
 FIELDS = frozenset(
     (
-        "displayName model modelVersionId inputConfig outputConfig instanceConfig labels encryptionSpec serviceAccount "
-        "manualBatchTuningParameters dedicatedResources modelParameters generateExplanation disableContainerLogging name"
+        "name displayName model modelVersionId inputConfig outputConfig instanceConfig labels encryptionSpec "
+        "serviceAccount manualBatchTuningParameters dedicatedResources modelParameters generateExplanation "
+        "disableContainerLogging"
     ).split()
 )
 MODEL = re.compile(r"(publishers/[\w.-]+/models/[\w.@-]+|projects/[^/]+/locations/[^/]+/models/[\w@.-]+)")
@@ -63,7 +71,7 @@ def _check(simulation: Simulation, body: dict[str, Any]) -> None:
     if simulation.settings.models and model.rpartition("/")[2] not in simulation.settings.models:
         raise ApiError("NOT_FOUND", f"Publisher Model `{model}` is not found.")
     _check_places(body)
-    labels = body.get("labels") or {}
+    labels = table(body, "labels")
     for label, value in labels.items():
         if not (LABEL.fullmatch(label) and isinstance(value, str) and LABEL_VALUE.fullmatch(value)):
             raise ApiError("INVALID_ARGUMENT", f"Invalid label: {label}.")
@@ -72,11 +80,11 @@ def _check(simulation: Simulation, body: dict[str, Any]) -> None:
 
 
 def _check_places(body: dict[str, Any]) -> None:
-    source, target = body.get("inputConfig") or {}, body.get("outputConfig") or {}
+    source, target = table(body, "inputConfig"), table(body, "outputConfig")
     if source.get("instancesFormat") != "jsonl" or target.get("predictionsFormat") != "jsonl":
         raise ApiError("INVALID_ARGUMENT", "The simulator knows the formats jsonl only.")
-    uris = (source.get("gcsSource") or {}).get("uris") or []
-    prefix = (target.get("gcsDestination") or {}).get("outputUriPrefix")
+    uris = listed(table(source, "gcsSource"), "uris")
+    prefix: object = table(target, "gcsDestination").get("outputUriPrefix")
     for uri in [*uris, prefix]:
         if not isinstance(uri, str) or re.fullmatch(r"gs://[^/]+(/.*)?", uri) is None:
             raise ApiError("INVALID_ARGUMENT", f"Invalid Cloud Storage URI: {uri}")
@@ -153,7 +161,7 @@ def _terms(text: str) -> list[tuple[str, str, str]]:
 
 def _fits(job: Job, field: str, sign: str, wanted: str) -> bool:
     if field.startswith("labels."):
-        value = (job.body.get("labels") or {}).get(field.removeprefix("labels."))
+        value = table(job.body, "labels").get(field.removeprefix("labels."))
     elif field == "state":
         value = job.state
     else:
@@ -190,7 +198,15 @@ async def overview(request: Request) -> Response:
     """`GET /_sim`."""
     simulation = _simulation(request)
     drawn = {name: simulation.drawn[name] for name in sorted(simulation.drawn)}
-    return JsonResponse({"requests": simulation.requests, "jobs": len(simulation.jobs), "faults_drawn": drawn})
+    seen = {"requests": simulation.requests, "jobs": len(simulation.jobs), "tokens_issued": len(simulation.tokens)}
+    return JsonResponse({**seen, "faults_drawn": drawn})
+
+
+async def revoke(request: Request) -> Response:
+    """`POST /_sim/revoke`: no token issued so far is good any more."""
+    simulation = _simulation(request)
+    simulation.tokens = dict.fromkeys(simulation.tokens, 0.0)
+    return JsonResponse({})
 
 
 async def jobs(request: Request) -> Response:

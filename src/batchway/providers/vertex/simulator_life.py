@@ -81,7 +81,7 @@ class Simulation:
             self._remove.detach()
         (self.folder / "jobs").mkdir(parents=True, exist_ok=True)
         self.clock = self._clock(clock)
-        self.objects = Objects(self.folder / "objects", lambda: self.clock.now())
+        self.objects = Objects(self.folder / "objects", self.clock.now)
         elsewhere = settings.storage_url
         self.store: Store = Elsewhere(elsewhere, self.folder / "fetched") if elsewhere else self.objects
         self.sessions: dict[str, Any] = {}

@@ -16,19 +16,24 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from batchway.providers.shared.simulation import Answer, Dice, answer
+from batchway.providers.vertex.simulator_http import listed, table
 
 Json = dict[str, Any]
 
 _LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}")
 _FIELDS = frozenset(
-    "contents systemInstruction tools toolConfig generationConfig safetySettings labels cachedContent modelArmorConfig".split()
+    (
+        "contents systemInstruction tools toolConfig generationConfig safetySettings labels cachedContent "
+        "modelArmorConfig"
+    ).split()
 )
 _CONFIG = frozenset(
     (
         "temperature topP topK candidateCount maxOutputTokens stopSequences responseLogprobs logprobs presencePenalty "
         "frequencyPenalty seed responseMimeType responseSchema responseJsonSchema responseFormat routingConfig "
-        "audioTimestamp responseModalities mediaResolution speechConfig thinkingConfig imageConfig enableAffectiveDialog"
+        "audioTimestamp responseModalities mediaResolution speechConfig thinkingConfig imageConfig"
+        " enableAffectiveDialog"
     ).split()
 )
 _PART = frozenset(
@@ -66,7 +71,7 @@ def respond(request: Json, model: str, dice: Dice, now: float) -> Json:
     plain = {name: value for name, value in request.items() if name != "labels"}
     raw = msgspec.json.encode(plain, order="sorted")
     family = "claude" if "claude" in model else "embedding" if "embedding" in model else "gemini"
-    limit = (
+    limit: int | None = (
         request.get("max_tokens") if family == "claude" else request.get("generationConfig", {}).get("maxOutputTokens")
     )
     _CHECKS[family](request)
@@ -77,10 +82,10 @@ def respond(request: Json, model: str, dice: Dice, now: float) -> Json:
 
 def trigger(request: Json) -> str | None:
     """What a row wishes for itself: `labels.simulate` of Gemini, `metadata.user_id` = `simulate-...` of Claude."""
-    word = (request.get("labels") or {}).get("simulate")
+    word: object = table(request, "labels").get("simulate")
     if isinstance(word, str):
         return word
-    user = (request.get("metadata") or {}).get("user_id") if isinstance(request.get("metadata"), dict) else None
+    user: object = table(request, "metadata").get("user_id")
     return user.removeprefix("simulate-") if isinstance(user, str) and user.startswith("simulate-") else None
 
 
@@ -110,15 +115,15 @@ def _check_gemini(request: Json) -> None:
             _known(part, _PART, f"contents[{place}].parts.")
     if contents[0].get("role", "user") != "user":
         raise Invalid("Please ensure that multiturn requests begin with a user role.")
-    config = request.get("generationConfig") or {}
+    config = table(request, "generationConfig")
     _known(config, _CONFIG, "generation_config.")
     _within(config, "candidateCount", 1, 8)
     _within(config, "temperature", 0, 2)
     _within(config, "topP", 0, 1)
     _within(config, "maxOutputTokens", 1, 1 << 20)
-    if len(config.get("stopSequences") or ()) > 5:
+    if len(listed(config, "stopSequences")) > 5:
         raise Invalid("The maximum number of stop sequences is 5.")
-    for label, value in (request.get("labels") or {}).items():
+    for label, value in table(request, "labels").items():
         if not (_LABEL.fullmatch(label) and isinstance(value, str) and _LABEL_VALUE.fullmatch(value)):
             raise Invalid(f"Invalid label: {label}.")
 
@@ -155,9 +160,9 @@ def _within(table: Mapping[str, Any], name: str, low: float, high: float) -> Non
 
 
 def _gemini(asked: Asked) -> Json:
-    config = asked.request.get("generationConfig") or {}
+    config = table(asked.request, "generationConfig")
     found = asked.found
-    count = config.get("candidateCount") or 1
+    count = int(config.get("candidateCount") or 1)
     usage: Json = {
         "promptTokenCount": found.input_tokens,
         "candidatesTokenCount": (found.output_tokens - found.reasoning_tokens) * count,
@@ -180,7 +185,8 @@ def _gemini(asked: Asked) -> Json:
 
 def _candidate(asked: Asked, config: Json, index: int) -> Json:
     parts, cut = _parts(asked, config), asked.found.cut
-    candidate: Json = {"content": {"role": "model", "parts": parts}, "finishReason": "MAX_TOKENS" if cut else "STOP"}
+    content = {"role": "model", "parts": parts} if parts else {"role": "model"}
+    candidate: Json = {"content": content, "finishReason": "MAX_TOKENS" if cut else "STOP"}
     if index:
         candidate["index"] = index
     if not cut:
@@ -194,59 +200,62 @@ def _candidate(asked: Asked, config: Json, index: int) -> Json:
 
 
 def _parts(asked: Asked, config: Json) -> list[Json]:
-    calling = (asked.request.get("toolConfig") or {}).get("functionCallingConfig") or {}
-    declared = [each for tool in asked.request.get("tools") or () for each in tool.get("functionDeclarations") or ()]
+    calling = table(table(asked.request, "toolConfig"), "functionCallingConfig")
+    declared = [each for tool in listed(asked.request, "tools") for each in listed(tool, "functionDeclarations")]
     if declared and calling.get("mode") == "ANY":
-        names = calling.get("allowedFunctionNames") or [declared[0]["name"]]
+        names = listed(calling, "allowedFunctionNames") or [declared[0]["name"]]
         chosen = next((each for each in declared if each["name"] in names), declared[0])
         schema = chosen.get("parametersJsonSchema") or chosen.get("parameters") or {"type": "object"}
         return [{"functionCall": {"name": chosen["name"], "args": instance(schema, asked.found.text, schema)}}]
     if config.get("responseMimeType") == "application/json" and not asked.found.cut:
         schema = config.get("responseJsonSchema") or config.get("responseSchema") or {"type": "object"}
         return [{"text": msgspec.json.encode(instance(schema, asked.found.text, schema)).decode()}]
-    return [{"text": asked.found.text}]
+    return [{"text": asked.found.text}] if asked.found.text else []  # thinking may have used all tokens up
 
 
 def instance(schema: Any, text: str, root: Any, depth: int = 0) -> Any:
     """A value that a JSON schema accepts, with every property; `root` resolves its `$ref`s."""
     if not isinstance(schema, dict) or depth > 8:
         return text
-    table = cast("Json", schema)
-    if "$ref" in table:
-        target: Any = root
-        for name in str(table["$ref"]).removeprefix("#/").split("/"):
-            target = target[name]
-        return instance(target, text, root, depth + 1)
-    for word in ("anyOf", "oneOf", "allOf"):
-        if table.get(word):
-            return instance(table[word][0], text, root, depth + 1)
-    if "const" in table or table.get("enum"):
-        return table["const"] if "const" in table else table["enum"][0]
-    kind = table.get("type", "object" if "properties" in table else "string")
-    kind = str(kind[0] if isinstance(kind, list) else kind).lower()
+    form = cast("Json", schema)
+    if (chosen := _chosen(form, root)) is not None:
+        return instance(chosen, text, root, depth + 1)
+    if "const" in form or form.get("enum"):
+        return form["const"] if "const" in form else form["enum"][0]
+    kinds = listed(form, "type") or [form.get("type", "object" if "properties" in form else "string")]
+    kind = str(kinds[0]).lower()
     if kind == "object":
-        properties = cast("Json", table.get("properties") or {})
-        return {name: instance(each, text, root, depth + 1) for name, each in properties.items()}
+        return {name: instance(each, text, root, depth + 1) for name, each in table(form, "properties").items()}
     if kind == "array":
-        return [instance(table.get("items") or {}, text, root, depth + 1)] * max(1, int(table.get("minItems") or 1))
+        return [instance(form.get("items"), text, root, depth + 1)] * max(1, int(form.get("minItems") or 1))
     plain: Json = {"integer": 1, "number": 1.5, "boolean": True, "null": None}
     return plain.get(kind, text)
+
+
+def _chosen(form: Json, root: Any) -> Any:
+    """What a schema stands for that only names another one, or leaves a choice."""
+    if "$ref" in form:
+        target: Any = root
+        for name in str(form["$ref"]).removeprefix("#/").split("/"):
+            target = target[name]
+        return target
+    return next((form[word][0] for word in ("anyOf", "oneOf", "allOf") if form.get(word)), None)
 
 
 def _claude(asked: Asked) -> Json:
     found = asked.found
     content: list[Json] = [{"type": "text", "text": found.text}]
     reason = "max_tokens" if found.cut else "end_turn"
-    choice = asked.request.get("tool_choice") or {}
-    tools = asked.request.get("tools") or []
+    choice = table(asked.request, "tool_choice")
+    tools = listed(asked.request, "tools")
     if tools and choice.get("type") in ("any", "tool"):
         tool = next((each for each in tools if each.get("name") == choice.get("name")), tools[0])
-        schema = tool.get("input_schema") or {}
+        schema = table(tool, "input_schema")
         call = {"id": f"toolu_vrtx_{found.digest[:24]}", "name": tool.get("name")}
         content, reason = [{"type": "tool_use", **call, "input": instance(schema, found.text, schema)}], "tool_use"
-    form = (asked.request.get("output_config") or {}).get("format") or asked.request.get("output_format")
+    form = table(table(asked.request, "output_config"), "format") or table(asked.request, "output_format")
     if form and reason == "end_turn":
-        schema = form.get("schema") or {}
+        schema = table(form, "schema")
         content = [{"type": "text", "text": msgspec.json.encode(instance(schema, found.text, schema)).decode()}]
     return {
         "id": f"msg_vrtx_{found.digest[:24]}",

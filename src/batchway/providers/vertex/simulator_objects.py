@@ -21,6 +21,8 @@ from urllib.request import Request, urlopen
 
 import msgspec
 
+from batchway.providers.vertex.simulator_http import listed
+
 _WINDOW = 1 << 20
 
 
@@ -132,7 +134,7 @@ class Elsewhere:
         bucket, _, name = uri.removeprefix("gs://").partition("/")
         fixed = quote(name.partition("*")[0], safe="")
         with urlopen(f"{self._url}/storage/v1/b/{bucket}/o?prefix={fixed}") as answer:  # noqa: S310 - as configured
-            items = msgspec.json.decode(answer.read()).get("items") or []
+            items = listed(msgspec.json.decode(answer.read()), "items")
         return [f"gs://{bucket}/{item['name']}" for item in items if fnmatchcase(item["name"], name)]
 
     def fetch(self, uri: str) -> Path:

@@ -62,7 +62,7 @@ async def upload(request: Request) -> Response:
 
 async def _multipart(request: Request) -> Response:
     head = f"Content-Type: {request.headers.get('content-type', '')}\r\n\r\n".encode()
-    parts = list(message_from_bytes(head + await request.body(), policy=policy.HTTP).iter_parts())  # type: ignore[attr-defined]
+    parts: list[Any] = list(message_from_bytes(head + await request.body(), policy=policy.HTTP).iter_parts())
     if len(parts) != 2:
         raise ApiError("INVALID_ARGUMENT", "A multipart upload has two parts.")
     about: dict[str, Any] = msgspec.json.decode(parts[0].get_payload(decode=True))
