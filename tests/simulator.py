@@ -1,4 +1,4 @@
-"""The OpenAI simulator as a child process with its state in a folder, and what it tells about itself."""
+"""A provider's simulator as a child process with its state in a folder, and what it tells about itself."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ FINAL = frozenset({"completed", "failed", "expired", "cancelled"})
 
 
 class Simulator:
-    """Started when made; `close` ends it. Options are those of `batchway simulate openai`, with underscores."""
+    """Started when made; `close` ends it. Options are those of `batchway simulate KIND`, with underscores."""
 
-    def __init__(self, state_dir: Path, **options: Any) -> None:
+    def __init__(self, state_dir: Path, *, kind: str = "openai", **options: Any) -> None:
         listed = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "batchway.providers.openai.simulator"),
+                *(sys.executable, "-m", f"batchway.providers.{kind}.simulator"),
                 *("--port", "0", "--state-dir", str(state_dir), *listed),
             ],
             stdout=subprocess.PIPE,
