@@ -19,6 +19,7 @@ from batchway.providers.azure import provider as azure
 from batchway.providers.azure.native import serving
 from batchway.providers.protocol import Tools
 from batchway.providers.registry import open_accounts
+from batchway.providers.shared import file_jobs
 from batchway.providers.shared.file_shapes import Remote, answer_of
 from batchway.wire.lines import output_line
 from tests.conformance.azure_simulated import (
@@ -132,6 +133,18 @@ async def test_uploads_expire_where_the_version_knows_it(sim: Running, tools: To
         await Trial(opened(tools, sim, api_version=version), [line(1)], model=MODEL).submit()
         newest = sim.raw("/openai/v1/files")["data"][0]
         assert (newest["expires_at"] - newest["created_at"] == 14 * 86_400) is kept
+
+
+async def test_a_job_is_found_behind_many_newer_ones(
+    sim: Running, tools: Tools, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_jobs, "PAGE", 2)
+    account = opened(tools, sim)
+    trials = [Trial(account, [line(1)], model=MODEL, token=f"token{number}") for number in range(6)]
+    for each in trials:
+        await each.submit()
+    for each in trials:
+        assert await each.native.find(each.job) == each.job.remote_id
 
 
 # Deployments and quotas -----------------------------------------------------------------------------------------------

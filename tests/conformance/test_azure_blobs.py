@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import tracemalloc
@@ -18,9 +19,12 @@ from batchway.core.errors import Fault, ProviderError
 from batchway.core.states import Outcome
 from batchway.providers.azure.blobs import BLOCK, Access, Blobs, account_of
 from batchway.providers.protocol import Tools
-from batchway.testing.provider_suite import Ground, ProviderSuite
 from tests.conformance import azurite
 from tests.conformance.azure_simulated import KEY, Running, Trial, line, opened, serving, tools
+
+pytest.register_assert_rewrite("batchway.testing.provider_suite")
+
+from batchway.testing.provider_suite import Ground, ProviderSuite  # noqa: E402 - after what rewrites its asserts
 
 __all__ = ["tools"]
 
@@ -113,6 +117,13 @@ async def test_the_input_lies_under_its_token_and_results_are_read_from_blobs(
         await one.native.clean(one.job, look)
     mine = {placed, *(url.removeprefix(f"{container}/") for url in look.results)}
     assert not mine & set(keys(store))
+
+
+async def test_jobs_submitted_at_once_are_all_there(sim: Running, container: str, tools: Tools) -> None:
+    trials = [trial(sim, tools, container, [line(1)], f"token-at-once-{number}") for number in range(6)]
+    ids = await asyncio.gather(*(each.submit() for each in trials))
+    assert len(set(ids)) == 6
+    assert [await each.native.find(each.job) for each in trials] == list(ids)
 
 
 async def test_a_result_that_was_not_written_is_no_error(sim: Running, container: str, tools: Tools) -> None:

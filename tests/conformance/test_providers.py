@@ -17,7 +17,8 @@ import subprocess
 import sys
 import tomllib
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from random import Random
@@ -25,6 +26,8 @@ from typing import Any
 
 import pytest
 
+from batchway.core.errors import Fault, ProviderError
+from batchway.core.jobs import JobSpec, Look, Route, Span
 from batchway.http import Http
 from batchway.providers import registry
 from batchway.providers.compatible import Row
@@ -170,6 +173,57 @@ class TestEverythingRegistered(ProviderSuite):
             passes=simulator.passes,
             disturb=simulator.disturb,
         )
+
+
+@pytest.fixture
+async def answering() -> AsyncIterator[Callable[[int, bytes], Awaitable[str]]]:
+    """Servers that answer everything with one status and one body."""
+    async with AsyncExitStack() as stack:
+
+        async def start(status: int, body: bytes) -> str:
+            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(b"HTTP/1.1 %d X\r\nconnection: close\r\n" % status)
+                writer.write(b"content-length: %d\r\n\r\n%b" % (len(body), body))
+                await writer.drain()
+                writer.close()
+                await writer.wait_closed()
+
+            server = await stack.enter_async_context(await asyncio.start_server(serve, "127.0.0.1", 0))
+            return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+        yield start
+
+
+def job(remote_id: str = "batch_1") -> JobSpec:
+    span = Span(file_key="f", start=0, end=1, first_line=1, models=frozenset())
+    return JobSpec(
+        id="job_1", batch_id="b", token="t", route=Route(account="groq", model="m"), endpoint="/v1/chat/completions",
+        span=span, lines=1, bytes=1, window=86400, deadline=4e9, remote_id=remote_id,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("body", [b"<html>a proxy's page</html>", b"[]", b'{"id": 7}', b""])
+async def test_an_answer_of_another_form_is_a_passing_fault_of_the_provider(
+    answering, tools: Tools, body: bytes
+) -> None:
+    address = await answering(200, body)
+    (account,) = registry.open_accounts({"groq": {"api_key": KEY, "base_url": address}}, tools)
+    look = Look(remote_id="batch_1", results=("file-1",))
+    for call in (account.native.look(job()), account.native.find(job()), account.list_models()):
+        with pytest.raises(ProviderError) as failed:
+            await call
+        assert failed.value.fault is Fault.TRANSIENT
+        assert "proxy" not in failed.value.message
+    if body:
+        with pytest.raises(ProviderError):
+            [window async for window in account.native.answers(job(), look, None)]
+
+
+async def test_nothing_is_left_to_clean_of_a_job_that_the_provider_has_forgotten(answering, tools: Tools) -> None:
+    address = await answering(404, b"{}")
+    (account,) = registry.open_accounts({"groq": {"api_key": KEY, "base_url": address}}, tools)
+    await account.native.clean(job(), Look(remote_id="batch_1", results=("file-1",)))
 
 
 def test_every_kind_is_on_trial_or_says_why_not() -> None:

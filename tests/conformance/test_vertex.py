@@ -263,6 +263,7 @@ def test_errors_of_the_provider_are_provider_errors(start: Start) -> None:
         with pytest.raises(ProviderError) as rejected:
             await unknown.submit(account)
         assert rejected.value.fault is Fault.REJECTED
+        assert sim.objects(f"staging/{unknown.job.token}/") == []
         foreign = Work([chat("a")], model="publishers/meta/models/llama-4")
         with pytest.raises(ProviderError):
             await foreign.submit(account)

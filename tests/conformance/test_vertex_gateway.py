@@ -44,7 +44,7 @@ def content() -> bytes:
 
 
 def test_a_mixed_batch_survives_kills_and_comes_back_in_order_with_its_amount(gateway: Gateway, sim: Running) -> None:
-    sim.faults("line=0.05,accept_then_reset=0.3,429=0.02,500=0.02")
+    sim.faults("line=0.05,accept_then_reset=1,429=0.02,500=0.02")
     batch_id = gateway.create(gateway.upload(content()))
     for _ in range(3):
         time.sleep(0.7)  # another process: there is nothing else to wait on

@@ -58,7 +58,13 @@ def folder(tmp_path: Path) -> Path:
 def run_example(source: str, folder: Path, **env: str) -> str:
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     child = subprocess.run(
-        [sys.executable, "-c", source], cwd=folder, env=kept | env, capture_output=True, text=True, timeout=90
+        [sys.executable, "-c", source],
+        check=False,
+        cwd=folder,
+        env=kept | env,
+        capture_output=True,
+        text=True,
+        timeout=90,
     )
     assert child.returncode == 0, child.stderr
     return child.stdout

@@ -176,7 +176,6 @@ async def test_a_job_whose_account_left_the_settings_waits_and_stops_no_other(wo
     assert [job["status"] for job in await world.jobs(batch_id)] == ["running", "running"]
 
 
-@pytest.mark.xfail(reason="dispatch isolates ProviderError and KeyError only", raises=ZeroDivisionError)
 async def test_a_poisoned_job_stops_no_other(world):
     batch_id = await planned(world, *chat(4, PRICED, UNPRICED))
     world.alpha.poisoned.add((await world.jobs(batch_id))[0]["id"])

@@ -71,7 +71,6 @@ async def test_a_batch_whose_input_is_gone_is_refused(world):
         await retry(world.trip, WHO, batch_id)
 
 
-@pytest.mark.xfail(reason="retry reads answers that housekeeping has deleted: StorageMissing, which answers 500")
 async def test_a_batch_whose_answers_are_tidied_away_is_refused(world):
     batch_id = await ended(world, *chat(6))
     await tidy(world.trip, batch_id)

@@ -36,11 +36,16 @@ async def dispatch(trip: Trip, batch_id: str) -> None:
             await _advance(trip, row)
         except (ProviderError, KeyError) as error:
             log.warning("%s cannot be submitted now: %s", row["id"], error)
-            wait = min(LONGEST_WAIT, 2.0 ** row["attempts"])
-            if row["status"] == JobState.SUBMITTING:
-                wait = max(SETTLES, wait)  # the row then says that it has been waited for
-            later = {"not_before": trip.clock() + wait, "attempts": row["attempts"] + 1}
-            await trip.db.write(jobs.note, row["id"], later)
+            await _put_off(trip, row)
+        except Exception:  # a bug in one provider must not keep the jobs of the others back
+            log.exception("the submit of %s broke", row["id"])
+            await _put_off(trip, row)
+
+
+async def _put_off(trip: Trip, row: RowMapping) -> None:
+    """Leaves the job for later: never so soon that a submit under way would be taken for one that never was."""
+    wait = max(SETTLES, min(LONGEST_WAIT, 2.0 ** row["attempts"]))
+    await trip.db.write(jobs.note, row["id"], {"not_before": trip.clock() + wait, "attempts": row["attempts"] + 1})
 
 
 async def _advance(trip: Trip, row: RowMapping) -> None:

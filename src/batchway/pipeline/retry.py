@@ -29,6 +29,8 @@ async def retry(trip: Trip, principal: Principal, batch_id: str, *, idempotency:
     old = await trip.db.read(batches.get, batch_id, principal.sees)
     if old["status"] not in FINAL_BATCH_STATES:
         raise Conflict(f"Batch '{batch_id}' has status '{old['status']}': only an ended batch can be retried.")
+    if old["tidied_at"] is not None:
+        raise Conflict(f"The results of batch '{batch_id}' are gone, so nobody knows which of its lines failed.")
     if old["status"] == BatchState.FAILED or old["completed"] == old["total"]:
         raise Conflict(f"Batch '{batch_id}' has no line to try again: mend its file and create a new batch.")
     try:

@@ -70,16 +70,15 @@ async def create(request: Request) -> Response:
 
 async def retrieve(request: Request) -> Response:
     """`GET /batches/{batch_id}`."""
-    simulation = simulation_of(request)
-    batch = get_batch(simulation.db, request.path_params["batch_id"])
-    await _deliver(simulation, [] if batch is None else [batch])
+    await _deliver(simulation_of(request), [request.path_params["batch_id"]])
     return await batches.retrieve(request)
 
 
 async def listing(request: Request) -> Response:
     """`GET /batches`."""
     simulation = simulation_of(request)
-    await _deliver(simulation, list_batches(simulation.db, after=None, limit=-1))
+    everything = list_batches(simulation.db, after=None, limit=-1)
+    await _deliver(simulation, [batch.id for batch in everything if _undelivered(batch)])
     return await batches.listing(request)
 
 
@@ -150,13 +149,18 @@ async def _fetch(simulation: Simulation, url: str, path: Path) -> Json | None:
     return None
 
 
-async def _deliver(simulation: Simulation, found: Sequence[Batch]) -> None:
-    """Writes the results of batches that have ended by now to their blobs."""
-    for batch in found:
-        if batch.extra.get("delivered") is False and look(simulation, batch).status in TERMINAL:
+async def _deliver(simulation: Simulation, found: Sequence[str]) -> None:
+    """Writes the results of those batches that have ended by now to their blobs."""
+    for identity in found:
+        batch = get_batch(simulation.db, identity)  # each as it is now: others go on while one is written
+        if batch is not None and _undelivered(batch) and look(simulation, batch).status in TERMINAL:
             await _with_blobs(simulation, batch.extra["output"], partial(_write, simulation, batch))
             batch.extra["delivered"] = True
             save_batch(simulation.db, batch)
+
+
+def _undelivered(batch: Batch) -> bool:
+    return batch.extra.get("delivered") is False
 
 
 async def _write(simulation: Simulation, batch: Batch, blobs: Blobs) -> None:

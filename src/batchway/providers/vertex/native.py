@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -19,6 +20,7 @@ import msgspec
 from batchway.core.errors import Fault, ProviderError
 from batchway.core.jobs import Counts, JobSpec, Limits, Look
 from batchway.core.states import Outcome
+from batchway.http import SAFE
 from batchway.providers.protocol import Answer, Source
 from batchway.providers.vertex import statuses
 from batchway.providers.vertex.buckets import Bucket, split_uri
@@ -133,6 +135,9 @@ class VertexJobs:
             if error.status is not None and (error.status >= 500 or error.status in (408, 499)):
                 # it may have been created all the same
                 raise ProviderError(error.message, fault=Fault.LOST, status=error.status, code=error.code) from None
+            if error.fault in (Fault.REJECTED, Fault.DENIED):  # there will be no job whose clean-up finds the rows
+                with suppress(ProviderError):  # the refusal is what must be told
+                    await self._bucket.delete(name)
             raise
 
     async def find(self, job: JobSpec) -> str | None:
@@ -178,7 +183,7 @@ class VertexJobs:
         if remote_id.startswith(NOTHING_SENT):
             return
         try:
-            await self._google.request("POST", f"{self._url(remote_id)}:cancel", json=b"{}", ok=(200, 409))
+            await self._google.request("POST", f"{self._url(remote_id)}:cancel", json=b"{}", retry=SAFE)
         except ProviderError as error:
             if error.code != "FAILED_PRECONDITION":
                 raise
