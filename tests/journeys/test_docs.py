@@ -88,6 +88,7 @@ def test_the_example_with_the_sdk_runs_without_a_server(folder: Path, simulator:
 
 def test_the_settings_shown_are_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    monkeypatch.setenv("AZURE_KEY", "test")
     for number, block in enumerate(blocks("yaml")):
         path = tmp_path / f"{number}.yaml"
         path.write_text(block)

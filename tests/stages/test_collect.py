@@ -6,9 +6,9 @@ import pytest
 
 from batchway.core.errors import Fault, ProviderError
 from batchway.core.states import Outcome
-from batchway.db import segments
+from batchway.db import jobs, segments
 from batchway.pipeline.cancel import cancel, expire, stop
-from batchway.pipeline.collect import collect
+from batchway.pipeline.collect import GIVE_UP, collect
 from batchway.pipeline.merge import merge
 from batchway.providers.protocol import Answer
 from tests.stages.memory_provider import answer_line, bad, good
@@ -166,3 +166,17 @@ async def test_a_death_anywhere_leaves_each_line_one_answer():
         assert not list(world.trip.scratch.iterdir())
 
     assert len(await killed_everywhere(before, stage, after)) == 10
+
+
+async def test_results_that_are_gone_at_the_provider_do_not_hold_the_batch_for_ever(world):
+    batch_id = await world.ended(*chat(3))
+    job = await world.job(batch_id)
+    world.alpha.trouble["answers"] = [ProviderError("gone", fault=Fault.REJECTED, status=404)] * 20
+    for attempts in range(GIVE_UP):
+        await world.db.write(jobs.note, job["id"], {"attempts": attempts})
+        with pytest.raises(ProviderError):
+            await collect(world.trip, job["id"])
+    await world.db.write(jobs.note, job["id"], {"attempts": GIVE_UP})
+    await collect(world.trip, job["id"])
+    assert await world.drive(batch_id) == "completed"
+    assert [line["error"]["code"] for line in (await world.files_of(batch_id))[1]] == ["missing_answer"] * 3

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 
 import pytest
 
@@ -241,3 +242,17 @@ async def test_a_death_anywhere_leaves_one_job_at_the_provider_and_none_unknown(
 
     names = await killed_everywhere(before, stage, after)
     assert names[:6] == ["before move_job", "after move_job", "before submit", "after submit", *names[:2]]
+
+
+async def test_who_loses_the_lease_while_uploading_submits_nothing(world):
+    batch_id = await planned(world, *chat(4))
+    alive = iter([True, False, False])
+    await dispatch(dataclasses.replace(world.trip, alive=lambda: next(alive)), batch_id)
+    assert world.alpha.jobs == {}
+    assert (await world.job(batch_id))["status"] == "submitting"
+    for _ in range(5):
+        world.now += 10
+        await world.step()
+    assert len(world.alpha.jobs) == 1
+    world.alpha.end()
+    assert await world.drive(batch_id) == "completed"

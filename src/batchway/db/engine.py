@@ -40,7 +40,11 @@ class Database:
                 parsed, pool_size=POOL_SIZE, pool_pre_ping=True, pool_recycle=1800, hide_parameters=True
             )
         self._threads = ThreadPoolExecutor(1 if self.is_sqlite else POOL_SIZE, thread_name_prefix="batchway-db")
-        migrate(self._writer)
+        try:
+            migrate(self._writer)
+        except BaseException:
+            self.close()
+            raise
 
     async def read(self, statement: Statement[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The answer of `statement(tx, ...)`, which must not write."""

@@ -17,6 +17,7 @@ import msgspec
 from sqlalchemy import Connection, RowMapping
 
 from batchway.core.answers import pack
+from batchway.core.errors import ProviderError
 from batchway.core.jobs import Counts, JobSpec
 from batchway.core.spans import Line, span_lines
 from batchway.core.states import BatchState, JobState, Outcome
@@ -28,6 +29,7 @@ from batchway.wire.lines import error_line, output_line
 log = logging.getLogger(__name__)
 
 WINDOW = 1 << 18  # bytes read at a time: a few milliseconds of the event loop
+GIVE_UP = 6  # tries, minutes in all, until results that the provider does not find are given up
 SCRATCH_MEMORY = 4 << 20  # bytes of answers held before a scratch file is opened
 
 WHY_MISSING = {
@@ -61,7 +63,7 @@ async def collect(trip: Trip, job_id: str) -> None:
     with tempfile.SpooledTemporaryFile(max_size=SCRATCH_MEMORY, dir=str(trip.scratch)) as scratch:
         places = _Places(job.lines)
         if job.remote_id is not None:
-            await _gather(trip, row, places, scratch)
+            await _gather_all(trip, row, places, scratch)
         tally = _Tally()
         async with trip.storage.writer(key) as writer:
             async for window in _in_order(trip, row, places, scratch, (tally, why)):
@@ -108,6 +110,16 @@ class _Places:
         self.ordinals: dict[str, int] = {}
         self.starts = array("q", [-1]) * lines
         self.lengths = array("q", [0]) * lines  # negative: not ok
+
+
+async def _gather_all(trip: Trip, row: RowMapping, places: _Places, scratch: IO[bytes]) -> None:
+    """What there is; results that stay away at the provider are given up in the end, so that the batch can end too."""
+    try:
+        await _gather(trip, row, places, scratch)
+    except ProviderError as error:
+        if error.status != 404 or row["attempts"] < GIVE_UP:
+            raise
+        log.exception("%s: the provider no longer has its results", row["id"])
 
 
 async def _gather(trip: Trip, row: RowMapping, places: _Places, scratch: IO[bytes]) -> None:

@@ -80,12 +80,18 @@ async def _submit(trip: Trip, row: RowMapping) -> None:
     await _running(trip, row, remote_id)
 
 
-def _lines(trip: Trip, job: JobSpec) -> AsyncIterator[list[Line]]:
-    return span_lines(trip.storage.read(job.span.file_key, job.span.start, job.span.end), job.span)
+async def _lines(trip: Trip, job: JobSpec) -> AsyncIterator[list[Line]]:
+    """The lines to upload. An upload may take minutes: who lost his lease meanwhile does not get to what is paid."""
+    async for window in span_lines(trip.storage.read(job.span.file_key, job.span.start, job.span.end), job.span):
+        yield window
+    if not trip.alive():
+        raise ProviderError("this process lost its lease while it uploaded", fault=Fault.LOST)
 
 
 async def _submit_failed(trip: Trip, row: RowMapping, error: ProviderError) -> None:
     log.warning("submit of %s failed (%s): %s", row["id"], error.fault, error.message)
+    if not trip.alive():
+        return  # somebody else may be at work on the row by now, and finds out what became of the submit
     now = trip.clock()
     if error.fault is Fault.LOST:
         await trip.db.write(jobs.note, row["id"], {"not_before": now + SETTLES})

@@ -85,7 +85,7 @@ def _job(trip: Trip, batch: RowMapping, routes: tuple[Route, ...], part: Cut, li
 
 
 def _store(tx: Connection, batch_id: str, rows: list[dict[str, Any]], now: float) -> None:
-    batch = batches.get(tx, batch_id)
+    batch = batches.get(tx, batch_id, hold=True)
     if batch["prepared_at"] is not None:
         return
     create_jobs(tx, now, rows)
