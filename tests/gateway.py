@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import random
 import signal
 import socket
@@ -211,12 +210,3 @@ def free_port() -> int:
             _chosen.add(port)
             with suppress(OSError), socket.create_server(("127.0.0.1", port)):
                 return port
-
-
-def gone(pid: int) -> bool:
-    """Whether no such process runs any more (a zombie does not)."""
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (ProcessLookupError, FileNotFoundError):
-        return True

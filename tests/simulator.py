@@ -8,6 +8,7 @@ import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 FINAL = frozenset({"completed", "failed", "expired", "cancelled"})
 
@@ -27,7 +28,8 @@ class Simulator:
         )
         assert self._process.stdout is not None
         self.base_url = self._process.stdout.readline().split()[-1]  # printed once it listens
-        self._root = self.base_url.removesuffix("/v1")
+        parts = urlsplit(self.base_url)
+        self.root = f"{parts.scheme}://{parts.netloc}"
         self._past: frozenset[str] = frozenset()
 
     def close(self) -> None:
@@ -65,6 +67,21 @@ class Simulator:
 
     def _ask(self, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
-        asked = urllib.request.Request(self._root + path, data, {"content-type": "application/json"})
+        asked = urllib.request.Request(self.root + path, data, {"content-type": "application/json"})
         with urllib.request.urlopen(asked, timeout=60) as answer:
             return json.load(answer)
+
+
+class VertexSimulator(Simulator):
+    """The same over jobs that have states and labels in the place of statuses and metadata."""
+
+    STATES = {"JOB_STATE_SUCCEEDED": "completed", "JOB_STATE_PARTIALLY_SUCCEEDED": "completed"}
+
+    def __init__(self, state_dir: Path, **options: Any) -> None:
+        super().__init__(state_dir, kind="vertex", **options)
+
+    def batches(self) -> list[dict[str, Any]]:
+        return [
+            {"id": job["name"], "metadata": job["labels"], "status": self.STATES.get(job["state"], job["state"])}
+            for job in self._ask("/_sim/jobs")["data"]
+        ]

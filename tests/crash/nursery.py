@@ -12,8 +12,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.gateway import gone
-
 MAIN = Path(__file__).with_name("gateway_main.py")
 
 
@@ -57,3 +55,15 @@ class Forked:
             os.kill(self.pid, signal.SIGKILL)
         while not gone(self.pid):
             time.sleep(0.002)  # somebody else's child: there is nothing else to wait on
+
+
+def gone(pid: int) -> bool:
+    """Whether nothing is left of a process whose parent reaps at once.
+
+    A zombie is not gone: its other threads may still be dying, and hold the port until they have.
+    """
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False

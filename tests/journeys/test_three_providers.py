@@ -91,9 +91,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         place.kind: Simulator(tmp_path_factory.mktemp(place.kind), kind=place.kind, speed=3000)
         for place in PLACES.values()
     }
-    roots = {
-        kind: simulator.base_url.partition("/openai")[0].removesuffix("/v1") for kind, simulator in simulators.items()
-    }
+    roots = {kind: simulator.root for kind, simulator in simulators.items()}
     providers = {
         "openai": {"api_key": "sim", "base_url": simulators["openai"].base_url},
         "azure": {
