@@ -7,7 +7,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 FINAL = frozenset({"completed", "failed", "expired", "cancelled"})
@@ -75,7 +75,7 @@ class Simulator:
 class VertexSimulator(Simulator):
     """The same over jobs that have states and labels in the place of statuses and metadata."""
 
-    STATES = {"JOB_STATE_SUCCEEDED": "completed", "JOB_STATE_PARTIALLY_SUCCEEDED": "completed"}
+    STATES: ClassVar = {"JOB_STATE_SUCCEEDED": "completed", "JOB_STATE_PARTIALLY_SUCCEEDED": "completed"}
 
     def __init__(self, state_dir: Path, **options: Any) -> None:
         super().__init__(state_dir, kind="vertex", **options)

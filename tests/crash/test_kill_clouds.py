@@ -13,7 +13,7 @@ from tests.simulator import Simulator, VertexSimulator
 
 FAULTS = "line=0.03,429=0.04,500=0.04,reset=0.03,accept_then_500=0.4,accept_then_reset=0.2"
 
-JOB_SECONDS = {"azure": 2400.0, "vertex": 600.0}  # virtual, what the kills are spread over
+JOB_SECONDS = {"azure": 900.0, "vertex": 600.0}  # virtual, what the kills are spread over
 
 
 def azure(folder: Path, seed: int) -> tuple[Simulator, dict[str, Any], tuple[str, str]]:

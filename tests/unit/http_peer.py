@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from random import Random
+
+import pytest
+
+from batchway.core.errors import ProviderError
+from batchway.http import Http, Reply
 
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
@@ -75,3 +81,50 @@ def stopping_after(sent: bytes, *, silently: bool = False) -> Answer:
             await asyncio.Event().wait()
 
     return begin
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    handler = Server()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        await handler(reader, writer)
+
+    listening = await asyncio.start_server(handle, "127.0.0.1", 0)
+    handler.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1/things"
+    yield handler
+    listening.close()
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.fixture
+def waits() -> list[float]:
+    return []
+
+
+@pytest.fixture
+async def http(waits: list[float]) -> AsyncIterator[Http]:
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    client = Http(user_agent="batchway/test", random=Random(7), sleep=sleep)
+    yield client
+    await client.close()
+
+
+def free_url() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}/v1/x?key=SECRET"
+
+
+async def failure(call: Awaitable[Reply]) -> ProviderError:
+    with pytest.raises(ProviderError) as caught:
+        await call
+    return caught.value

@@ -7,7 +7,7 @@ import re
 import socket
 import ssl
 import traceback
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -20,57 +20,25 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from multipart import MultipartParser, parse_options_header
 
-from batchway.core.errors import Fault, ProviderError
+from batchway.core.errors import Fault
 from batchway.core.refusal import refusal
-from batchway.http import NO_RETRY, ONCE, SAFE, FilePart, Http, NotSent, Reply, Retry
-from tests.unit.http_peer import Answer, Server, answer, cut, reset, silent, stopping_after
+from batchway.http import NO_RETRY, ONCE, SAFE, FilePart, Http, NotSent, Retry
+from tests.unit.http_peer import (
+    Answer,
+    Server,
+    answer,
+    cut,
+    failure,
+    free_url,
+    http,
+    reset,
+    server,
+    silent,
+    stopping_after,
+    waits,
+)
 
-
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    handler = Server()
-    tasks: set[asyncio.Task[None]] = set()
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        tasks.add(task)
-        await handler(reader, writer)
-
-    listening = await asyncio.start_server(handle, "127.0.0.1", 0)
-    handler.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1/things"
-    yield handler
-    listening.close()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-@pytest.fixture
-def waits() -> list[float]:
-    return []
-
-
-@pytest.fixture
-async def http(waits: list[float]) -> AsyncIterator[Http]:
-    async def sleep(seconds: float) -> None:
-        waits.append(seconds)
-
-    client = Http(user_agent="batchway/test", random=Random(7), sleep=sleep)
-    yield client
-    await client.close()
-
-
-def free_url() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}/v1/x?key=SECRET"
-
-
-async def failure(call: Awaitable[Reply]) -> ProviderError:
-    with pytest.raises(ProviderError) as caught:
-        await call
-    return caught.value
+__all__ = ["http", "server", "waits"]
 
 
 async def test_a_request_arrives_as_written(http: Http, server: Server) -> None:
@@ -332,59 +300,6 @@ async def test_a_cancelled_call_ends_at_once(http: Http, server: Server) -> None
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-
-
-async def test_a_download_is_streamed(http: Http, server: Server) -> None:
-    body = bytes(range(256)) * 20_000
-    server.script = [answer(503), answer(206, body, content_range="bytes 5-9/10")]
-    async with http.stream(server.url, headers={"range": "bytes=5-"}, timeout=5) as download:
-        assert (download.status, download.headers["content-range"]) == (206, "bytes 5-9/10")
-        received = [chunk async for chunk in download.chunks()]
-    assert b"".join(received) == body
-    assert len(received) > 1
-
-
-async def test_a_slow_download_is_passed_on_as_it_comes(http: Http, server: Server) -> None:
-    server.script = [stopping_after(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc", silently=True)]
-    async with http.stream(server.url, timeout=5) as download:
-        assert await anext(download.chunks()) == b"abc"
-
-
-@pytest.mark.parametrize(
-    "first",
-    [
-        stopping_after(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc"),
-        stopping_after(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n"),
-        stopping_after(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nabc", silently=True),
-    ],
-)
-async def test_a_download_that_breaks_off_is_an_error_never_a_short_file(
-    http: Http, server: Server, first: Answer
-) -> None:
-    server.script = [first]
-    received = b""
-    with pytest.raises(ProviderError, match="ended after") as caught:  # noqa: PT012 - what came before counts
-        async with http.stream(server.url, timeout=0.3) as download:
-            async for chunk in download.chunks():
-                received += chunk
-    assert (caught.value.fault, received) == (Fault.TRANSIENT, b"abc")
-
-
-async def test_a_refused_download_tells_why(http: Http, server: Server) -> None:
-    server.script = [answer(404, b'[{"error": {"code": 404, "status": "NOT_FOUND"}}]')]
-    with pytest.raises(ProviderError) as caught:
-        async with http.stream(server.url, timeout=5):
-            pass
-    assert (caught.value.fault, caught.value.status, caught.value.code) == (Fault.REJECTED, 404, "NOT_FOUND")
-
-
-async def test_a_download_left_early_frees_its_connection(http: Http, server: Server) -> None:
-    server.script = [answer(200, bytes(20_000_000)), answer(200, b"next")]
-    with pytest.raises(ZeroDivisionError):  # noqa: PT012 - the block is what is under test
-        async with http.stream(server.url, timeout=5) as download:
-            await anext(download.chunks())
-            _ = 1 / 0
-    assert (await http.request("GET", server.url, timeout=5)).body == b"next"
 
 
 @pytest.mark.parametrize("name", ["http_proxy", "all_proxy"])

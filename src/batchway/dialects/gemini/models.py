@@ -1,7 +1,7 @@
 """What a model's name says about how it thinks. Names are read tolerantly: `publishers/google/models/gemini-2.5-pro`.
 
-Budgets for low, medium and high effort (1,024, 8,192 and 24,576 tokens) are those that Google is quoted with for its own
-OpenAI endpoint; they, the least and the most a 2.5 model takes were not checked against a live account (November 2026).
+Budgets for low, medium and high effort (1,024, 8,192 and 24,576 tokens) are those that Google is quoted with for its
+own OpenAI endpoint; they, the least and the most a 2.5 model takes were not checked on a live account (November 2026).
 """
 
 from __future__ import annotations
