@@ -188,12 +188,15 @@ async def test_what_close_interrupts_the_next_engine_runs(build: Build) -> None:
 async def test_no_more_than_the_asked_for_run_at_once_and_a_free_slot_is_taken_at_once(build: Build) -> None:
     engine = build(poll_seconds=WAIT)
     running = peak = 0
+    full = asyncio.Event()  # the first three wait for one another: only a full house lets them end
 
     async def body(key: str) -> None:
         nonlocal running, peak
         running += 1
         peak = max(peak, running)
-        await asyncio.sleep(0.005)
+        if running == 3:
+            full.set()
+        await full.wait()
         running -= 1
 
     engine.register("work", body, concurrency=3)
