@@ -16,6 +16,7 @@ model, body, answer, completion}`; `source` says where the native form was read.
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -42,7 +43,7 @@ def minimal(endpoint: str) -> dict[str, Any]:
     return {"model": "m", "input": "Hello"}
 
 
-class DialectSuite:
+class DialectSuite(ABC):
     """Each parameter has a fate and meets it; bodies are left as they were; answers have OpenAI's form."""
 
     dialect: ClassVar[Dialect]
@@ -50,13 +51,15 @@ class DialectSuite:
     requests: ClassVar[Sequence[Mapping[str, Any]]] = ()
     answers: ClassVar[Sequence[Mapping[str, Any]]] = ()
 
+    @abstractmethod
     def parameters(self, endpoint: str) -> Iterable[str]:
         """The names of all parameters that the official types of OpenAI's client have for an endpoint."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def judge(self, endpoint: str, answer: Mapping[str, Any]) -> None:
         """Fails when the official types of OpenAI's client do not take the answer."""
-        raise NotImplementedError
+        ...
 
     def test_every_official_parameter_has_a_fate_and_a_note(self) -> None:
         for endpoint, table in self.dialect.PARAMS.items():

@@ -5,6 +5,7 @@ A flavor holds settings and no state: what it needs to remember about a batch it
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
@@ -19,7 +20,7 @@ from batchway.providers.shared.file_simulator.settings import SimulatorSettings
 from batchway.providers.shared.file_simulator.store import Batch, File
 
 
-class Flavor:
+class Flavor(ABC):
     """One provider's way. `name` is its word in a gateway's settings, `title` what it calls itself."""
 
     name: str
@@ -36,13 +37,15 @@ class Flavor:
     def __init__(self, settings: SimulatorSettings) -> None:
         del settings
 
+    @abstractmethod
     def config(self, settings: SimulatorSettings) -> dict[str, Any]:
         """The provider entry that points a gateway at the simulator."""
-        raise NotImplementedError
+        ...
 
+    @abstractmethod
     def url(self, settings: SimulatorSettings) -> str:
         """What a client is pointed at."""
-        raise NotImplementedError
+        ...
 
     def routes(self) -> list[Route]:
         """Routes of its own; they come before those that all share."""
