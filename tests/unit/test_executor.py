@@ -4,6 +4,8 @@ import asyncio
 import json
 import math
 from random import Random
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from batchway.core.answers import Stored, pack, unpack
 from batchway.executor.limits import Slots
 from batchway.executor.retry import Trouble, next_try, pause
+from batchway.executor.run import Run
 from batchway.executor.send import Endpoint, Request, rewriter, target
 from batchway.http import Retry
 
@@ -181,3 +184,13 @@ async def test_a_raised_limit_is_used_at_once_and_a_lowered_one_as_requests_end(
     assert slots.in_use <= 1
     await turns()
     assert len(work.sent) == 6
+
+
+async def test_a_line_that_a_worker_has_taken_but_not_begun_keeps_its_chunk_from_ending():
+    """Between the two the chunk's own task may run; it once ended the chunk there, without the line's answer."""
+    tools = SimpleNamespace(new_id=lambda prefix: prefix + "0" * 32, may_send=lambda: True, drained=lambda: None)
+    chunk = SimpleNamespace(deadline=1.0, priority=0, ordinal=0)
+    run = Run(cast("Any", chunk), cast("Any", None), Slots(1), cast("Any", tools))
+    run._ready.append(Request(1, "a", b"{}"))
+    assert run.take() is not None
+    assert not run.idle

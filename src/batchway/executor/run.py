@@ -78,6 +78,7 @@ class Run:
         self._line_ids = tools.new_id("batch_req_")[:-8]  # random once a run: a system call a line costs a tenth of it
         self._ready: deque[Request] = deque()
         self._flying: set[asyncio.Task[None]] = set()
+        self._taken = 0  # lines given to a slot and not sorted yet: also those whose worker has not begun
         self._later: dict[int, asyncio.TimerHandle] = {}  # line number -> its next try
         self._fresh: list[Stored] = []  # answered, not stored
         self._stored = 0  # segments
@@ -135,6 +136,7 @@ class Run:
             self.stop(Stop.LEAVING)
             return None
         request = self._ready.popleft()
+        self._taken += 1
         if not self._ready:
             self._tools.drained()
         return request
@@ -154,12 +156,14 @@ class Run:
             self.stop(Stop.BROKEN)
         finally:
             self._flying.discard(worker)
-            if self._idle:
+            self._taken -= 1
+            if self.idle:
                 self._wake.set()
 
     @property
-    def _idle(self) -> bool:
-        return not (self._ready or self._flying or self._later)
+    def idle(self) -> bool:
+        """True when no line waits, is under way, or is to be tried again."""
+        return not (self._ready or self._taken or self._later)
 
     def _sort(self, request: Request, outcome: Outcome) -> None:
         trouble = outcome.trouble
@@ -204,7 +208,7 @@ class Run:
                     if line.number not in have and self.stopped is None:
                         request = line.request
                         self._ready.append(Request(line.number, request.custom_id, body_of(request.body)))
-        if self._idle:
+        if self.idle:
             self._wake.set()
 
     async def _store_until_idle(self) -> bool:
@@ -215,7 +219,7 @@ class Run:
                 raise self._failure
             if self.stopped is Stop.FENCED:
                 raise Fenced
-            idle = self._idle
+            idle = self.idle
             done = idle and self.stopped is not Stop.LEAVING
             if self._fresh or done:
                 job_ended = await self._commit(self._fresh, done=done)
