@@ -24,6 +24,7 @@ Role = Literal["api", "worker", "poller", "housekeeping"]
 ROLES: tuple[Role, ...] = ("api", "worker", "poller", "housekeeping")
 PREFIX = "BATCHWAY_"
 ELSEWHERE = frozenset({"BATCHWAY_BASE_URL", "BATCHWAY_API_KEY", "BATCHWAY_CONFIG"})  # read by the SDK and the command
+YAML_KEYS = ("providers", "models", "prices", "budget", "receivers")
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
@@ -42,8 +43,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     poll_seconds: float = 1.0  # the shortest interval between two looks at a provider's job
     worker_chunks: int = 8  # chunks that one worker executes at a time
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
+    trusted_proxies: list[str] = []  # networks whose X-Forwarded-For is believed
+    secret_key: str | None = None  # seals secrets at rest; unset: a key file in `home`
     providers: dict[str, dict[str, Any]] = {}
     models: dict[str, list[str]] = {}
+    prices: dict[str, dict[str, Any]] = {}  # the operator's own, by route; see billing/prices.py
+    unknown_prices: Literal["budgeted", "refuse", "allow"] = "budgeted"  # whose batches are refused for one
+    budget: dict[str, Any] | None = None  # of the whole gateway: {usd, period}
+    receivers: list[dict[str, Any]] = []  # who is told of events; see integrations/registry.py
 
     @property
     def folder(self) -> Path:
@@ -127,9 +135,9 @@ def _read_environment(env: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _from_text(key: str, text: str) -> Any:
-    if key == "roles":
-        return [role.strip() for role in text.split(",")]
-    if key in ("providers", "models"):
+    if key in ("roles", "trusted_proxies"):
+        return [word.strip() for word in text.split(",")]
+    if key in YAML_KEYS:
         try:
             return yaml.safe_load(text)
         except yaml.YAMLError as error:

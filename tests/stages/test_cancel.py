@@ -5,7 +5,7 @@ import pytest
 from batchway.core.errors import Conflict, Fault, NotFound, ProviderError
 from batchway.db import batches
 from batchway.pipeline.cancel import ASK_AGAIN, cancel, expire, stop
-from tests.stages.world import PRICED, SERVED, UNPRICED, at_once, chat, either, killed_everywhere, line, world
+from tests.stages.world import PRICED, SERVED, SIGHT, UNPRICED, at_once, chat, either, killed_everywhere, line, world
 
 __all__ = ["either", "world"]
 
@@ -16,7 +16,7 @@ async def due(world) -> list[str]:
 
 async def test_a_cancelled_batch_ends_with_what_was_answered(either):
     batch_id = await either.prepared(*chat(6, PRICED, SERVED))
-    await cancel(either.trip, batch_id, "p")
+    await cancel(either.trip, batch_id, SIGHT)
     row = await either.row(batch_id)
     assert (row["status"], row["cancelling_at"]) == ("cancelling", either.now)
     assert await due(either) == [batch_id]
@@ -34,14 +34,14 @@ async def test_a_cancelled_batch_ends_with_what_was_answered(either):
 
 async def test_twice_and_at_once_is_once(either):
     batch_id = await either.prepared(*chat(3))
-    await at_once(lambda: cancel(either.trip, batch_id, "p"))
-    await cancel(either.trip, batch_id, "p")
+    await at_once(lambda: cancel(either.trip, batch_id, SIGHT))
+    await cancel(either.trip, batch_id, SIGHT)
     for _ in range(2):
         await stop(either.trip, batch_id)
     assert (await either.events(batch_id)).count("batch.cancelling") == 1
     assert either.alpha.calls["cancel"] == 1
     assert await either.drive(batch_id) == "cancelled"
-    await cancel(either.trip, batch_id, "p")
+    await cancel(either.trip, batch_id, SIGHT)
     assert (await either.events(batch_id)).count("batch.cancelled") == 1
 
 
@@ -53,7 +53,7 @@ async def test_a_batch_that_has_ended_otherwise_cannot_be_cancelled(world, statu
         await expire(world.trip, batch_id)
     await world.drive(batch_id)
     with pytest.raises(Conflict, match=f"status '{status}'"):
-        await cancel(world.trip, batch_id, "p")
+        await cancel(world.trip, batch_id, SIGHT)
     assert (await world.row(batch_id))["status"] == status
 
 
@@ -67,7 +67,7 @@ async def test_somebody_elses_batch_is_not_found(either):
 
 async def test_a_batch_that_is_being_validated_can_be_cancelled(world):
     batch_id = await world.batch(*chat(2))
-    await cancel(world.trip, batch_id, "p")
+    await cancel(world.trip, batch_id, SIGHT)
     assert await world.drive(batch_id) == "cancelled"
     assert not world.alpha.jobs
     row = await world.row(batch_id)
@@ -77,7 +77,7 @@ async def test_a_batch_that_is_being_validated_can_be_cancelled(world):
 async def test_a_provider_that_refuses_is_asked_again_and_the_others_stop_meanwhile(either):
     either.alpha.trouble["cancel"] = [ProviderError("busy", fault=Fault.TRANSIENT)]
     batch_id = await either.prepared(*chat(4, PRICED, UNPRICED))
-    await cancel(either.trip, batch_id, "p")
+    await cancel(either.trip, batch_id, SIGHT)
     await stop(either.trip, batch_id)
     assert [job["cancel_at"] is None for job in await either.jobs(batch_id)] == [True, False]
     assert not await due(either)
@@ -91,7 +91,7 @@ async def test_a_provider_that_refuses_is_asked_again_and_the_others_stop_meanwh
 async def test_a_poisoned_job_stops_no_other(world):
     batch_id = await world.prepared(*chat(4, PRICED, UNPRICED))
     world.alpha.poisoned.add((await world.jobs(batch_id))[0]["id"])
-    await cancel(world.trip, batch_id, "p")
+    await cancel(world.trip, batch_id, SIGHT)
     await stop(world.trip, batch_id)
     assert [job["cancel_at"] is None for job in await world.jobs(batch_id)] == [True, False]
     world.alpha.poisoned.clear()
@@ -116,7 +116,7 @@ async def test_a_batch_past_its_window_expires_with_what_was_answered(either):
 
 async def test_a_job_that_ended_first_is_left_as_it_is(world):
     batch_id = await world.ended(*chat(4))
-    await cancel(world.trip, batch_id, "p")
+    await cancel(world.trip, batch_id, SIGHT)
     assert not await due(world)
     await stop(world.trip, batch_id)
     assert not world.alpha.calls["cancel"]
@@ -129,7 +129,7 @@ async def test_a_death_anywhere_stops_every_job():
         return await world.prepared(*chat(4, PRICED, UNPRICED))
 
     async def stage(world, batch_id):
-        await cancel(world.trip, batch_id, "p")
+        await cancel(world.trip, batch_id, SIGHT)
         await stop(world.trip, batch_id)
 
     async def after(world, batch_id):

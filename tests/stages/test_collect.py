@@ -12,7 +12,7 @@ from batchway.pipeline.collect import GIVE_UP, collect
 from batchway.pipeline.merge import merge
 from batchway.providers.protocol import Answer
 from tests.stages.memory_provider import answer_line, bad, good
-from tests.stages.world import PRICED, SERVED, UNPRICED, at_once, chat, either, killed_everywhere, world
+from tests.stages.world import PRICED, SERVED, SIGHT, UNPRICED, at_once, chat, either, killed_everywhere, world
 
 __all__ = ["either", "world"]
 
@@ -91,7 +91,7 @@ async def test_what_was_answered_is_kept_whatever_became_of_the_job(world, outco
 )
 async def test_the_reason_for_stopping_is_the_reason_of_each_line(either, end, code, status):
     batch_id = await either.prepared(*chat(4, PRICED, SERVED))
-    await (cancel(either.trip, batch_id, "p") if end == "cancel" else expire(either.trip, batch_id))
+    await (cancel(either.trip, batch_id, SIGHT) if end == "cancel" else expire(either.trip, batch_id))
     await stop(either.trip, batch_id)
     await either.look()
     assert [row["outcome"] for row in await either.jobs(batch_id)] == ["cancelled", "cancelled"]

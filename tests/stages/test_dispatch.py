@@ -11,7 +11,7 @@ from batchway.pipeline.cancel import cancel, expire
 from batchway.pipeline.dispatch import SETTLES, dispatch
 from batchway.pipeline.split import split
 from batchway.pipeline.validate import validate
-from tests.stages.world import PRICED, UNPRICED, at_once, chat, either, killed_everywhere, line, world
+from tests.stages.world import PRICED, SIGHT, UNPRICED, at_once, chat, either, killed_everywhere, line, world
 
 __all__ = ["either", "world"]
 
@@ -189,7 +189,7 @@ async def test_a_batch_that_is_ending_submits_nothing(either, end, code):
     either.alpha.trouble["submit"] = [ProviderError("later", fault=Fault.TRANSIENT)]
     batch_id = await planned(either, *chat(4))
     await dispatch(either.trip, batch_id)
-    await (cancel(either.trip, batch_id, "p") if end == "cancel" else expire(either.trip, batch_id))
+    await (cancel(either.trip, batch_id, SIGHT) if end == "cancel" else expire(either.trip, batch_id))
     assert await either.drive(batch_id) == {"cancel": "cancelled", "expire": "expired"}[end]
     assert (either.alpha.calls["submit"], either.alpha.jobs) == (1, {})
     assert [found["error"]["code"] for found in (await either.files_of(batch_id))[1]] == [code] * 4
@@ -199,7 +199,7 @@ async def test_a_lost_submit_of_a_cancelled_batch_is_found_and_stopped(either):
     either.alpha.lies = 1
     batch_id = await planned(either, *chat(4))
     await dispatch(either.trip, batch_id)
-    await cancel(either.trip, batch_id, "p")
+    await cancel(either.trip, batch_id, SIGHT)
     for _ in range(4):
         await either.step()
         either.now += SETTLES

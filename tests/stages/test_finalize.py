@@ -10,7 +10,7 @@ from batchway.db import files, holds
 from batchway.pipeline.cancel import cancel, expire
 from batchway.pipeline.finalize import KEEP_SECONDS, finalize
 from tests.stages.memory_provider import bad, good
-from tests.stages.world import PRICED, UNPRICED, at_once, chat, either, killed_everywhere, world
+from tests.stages.world import PRICED, SIGHT, UNPRICED, at_once, chat, either, killed_everywhere, world
 
 __all__ = ["either", "world"]
 
@@ -53,7 +53,7 @@ async def test_the_rows_of_the_files_describe_their_bytes(world):
     await finalize(world.trip, batch_id)
     row = await world.row(batch_id)
     for name, lines in (("output", 3), ("error", 1)):
-        file = await world.db.read(files.get, row[f"{name}_file_id"], "p")
+        file = await world.db.read(files.get, row[f"{name}_file_id"], SIGHT)
         data = await world.storage.get(file["storage_key"])
         assert (file["bytes"], file["sha256"], file["lines"]) == (len(data), hashlib.sha256(data).hexdigest(), lines)
         assert (file["purpose"], file["batch_id"], file["key_id"]) == ("batch_output", batch_id, "key_1")
@@ -69,7 +69,7 @@ async def test_files_are_kept_as_long_as_the_batch_says(world):
     )
     assert await world.drive(batch_id) == "completed"
     row = await world.row(batch_id)
-    file = await world.db.read(files.get, row["output_file_id"], "p")
+    file = await world.db.read(files.get, row["output_file_id"], SIGHT)
     assert file["expires_at"] == file["created_at"] + 3600
 
 
@@ -139,7 +139,7 @@ async def test_what_becomes_of_a_batch_whose_job_ended_so(either, outcome, statu
 @pytest.mark.parametrize(("end", "status"), [(cancel, "cancelled"), (expire, "expired")])
 async def test_a_batch_that_was_ended_early_ends_so_with_its_files(either, end, status):
     batch_id = await accounted(either, *chat(4), answer=mixed)
-    await (end(either.trip, batch_id, "p") if end is cancel else end(either.trip, batch_id))
+    await (end(either.trip, batch_id, SIGHT) if end is cancel else end(either.trip, batch_id))
     await finalize(either.trip, batch_id)
     row = await either.row(batch_id)
     assert (row["status"], row["completed"], row["failed"]) == (status, 3, 1)
@@ -154,7 +154,7 @@ async def test_a_cancel_while_the_files_are_written_ends_as_cancelled(world):
         await finalize(world.trip, batch_id)
     world.points.kill_at(None)
     assert (await world.row(batch_id))["status"] == "finalizing"
-    await cancel(world.trip, batch_id, "p")
+    await cancel(world.trip, batch_id, SIGHT)
     await finalize(world.trip, batch_id)
     assert (await world.row(batch_id))["status"] == "cancelled"
     assert [len(lines) for lines in await world.files_of(batch_id)] == [4, 0]

@@ -12,6 +12,7 @@ from sqlalchemy import select
 from batchway.core.errors import Conflict, InvalidFile, NotFound, RequestError, TooLarge
 from batchway.core.events import EventType
 from batchway.core.ids import new_id
+from batchway.core.principal import Sight
 from batchway.core.spans import decode_index
 from batchway.core.states import BatchState
 from batchway.db import files
@@ -25,6 +26,9 @@ from batchway.wire.errors import LineFault
 from tests.postgres import postgres
 
 __all__ = ["postgres"]
+
+SIGHT = Sight("p", "key_1")
+OTHER = Sight("other", "key_2")
 
 NOW = 1_790_000_000.0
 LINE = {
@@ -52,7 +56,7 @@ class Gateway:
         return sorted([key async for key in self.storage.list()])
 
     async def left_nothing(self) -> bool:
-        page, _ = await self.db.read(files.list_page, project=None, limit=10)
+        page, _ = await self.db.read(files.list_page, sight=None, limit=10)
         events = await self.db.read(lambda tx: tx.execute(select(outbox)).all())
         return not page and not events and not await self.objects() and not self.unfinished()
 
@@ -215,7 +219,7 @@ async def test_a_client_who_leaves_after_the_last_byte_parts_no_row_from_its_byt
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    (row,), _ = await gw.db.read(files.list_page, project=None, limit=10)
+    (row,), _ = await gw.db.read(files.list_page, sight=None, limit=10)
     assert await gw.objects() == [row["storage_key"], row["storage_key"] + ".index"]
 
 
@@ -236,7 +240,7 @@ async def test_a_row_that_cannot_be_written_leaves_nothing(gw):
     with pytest.raises(Exception, match=r"(?i)null"):
         await receive(gw, incoming(key_id=None), stream(jsonl(LINE)))
     assert await gw.objects() == before
-    assert (await gw.db.read(files.list_page, project=None, limit=10))[0] == [row]
+    assert (await gw.db.read(files.list_page, sight=None, limit=10))[0] == [row]
 
 
 async def test_a_file_over_the_limit_is_refused_while_it_comes_in(gw):
@@ -296,7 +300,7 @@ async def test_a_deleted_file_is_gone_with_its_objects_and_once_more_does_no_har
         await delete_file(gw, row)
     assert await gw.objects() == []
     with pytest.raises(NotFound):
-        await gw.db.read(files.get, row["id"], "p")
+        await gw.db.read(files.get, row["id"], SIGHT)
     assert await gw.db.read(files.faults, row["id"]) == []
 
 
@@ -325,11 +329,11 @@ async def test_a_file_that_a_live_batch_reads_is_neither_deleted_nor_expired(gw)
 async def test_other_people_s_files_are_not_found(gw):
     row = await receive(gw, incoming(), stream(jsonl(LINE)))
     with pytest.raises(NotFound):
-        await gw.db.read(files.get, row["id"], "other")
+        await gw.db.read(files.get, row["id"], OTHER)
     assert (await gw.db.read(files.get, row["id"], None))["id"] == row["id"]
-    assert await gw.db.read(files.list_page, project="other", limit=5) == ([], False)
+    assert await gw.db.read(files.list_page, sight=OTHER, limit=5) == ([], False)
     with pytest.raises(NotFound):
-        await gw.db.read(files.list_page, project="other", limit=5, after=row["id"])
+        await gw.db.read(files.list_page, sight=OTHER, limit=5, after=row["id"])
 
 
 @pytest.mark.parametrize("order", ["asc", "desc"])
@@ -344,7 +348,7 @@ async def test_pages_hold_every_file_once_while_others_arrive(gw, order):
     await upload("user_data")
     seen, after = [], None
     for turn in itertools.count():
-        page, more = await gw.db.read(files.list_page, project="p", limit=3, after=after, order=order, purpose="batch")
+        page, more = await gw.db.read(files.list_page, sight=SIGHT, limit=3, after=after, order=order, purpose="batch")
         seen += [row["id"] for row in page]
         if not more:
             break
@@ -353,13 +357,13 @@ async def test_pages_hold_every_file_once_while_others_arrive(gw, order):
             gw.now = NOW + 100 + turn
             await upload()
     assert sorted(seen) == sorted(ids)
-    times = [int((await gw.db.read(files.get, one, "p"))["created_at"]) for one in seen]
+    times = [int((await gw.db.read(files.get, one, SIGHT))["created_at"]) for one in seen]
     assert times == sorted(times, reverse=order == "desc")
 
 
 async def test_an_unknown_after_is_not_found(gw):
     with pytest.raises(NotFound):
-        await gw.db.read(files.list_page, project="p", limit=3, after="file-none")
+        await gw.db.read(files.list_page, sight=SIGHT, limit=3, after="file-none")
 
 
 async def test_a_batch_made_while_its_file_is_being_deleted_keeps_it(gw):
@@ -367,7 +371,7 @@ async def test_a_batch_made_while_its_file_is_being_deleted_keeps_it(gw):
     held, go_on = threading.Event(), threading.Event()
 
     def slow_create(tx):
-        files.get(tx, row["id"], "p", hold=True)
+        files.get(tx, row["id"], SIGHT, hold=True)
         held.set()
         go_on.wait(10)
         create_batch(tx, NOW, batch_values(row["id"]))

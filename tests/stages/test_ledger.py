@@ -42,7 +42,9 @@ def db(request, tmp_path):
 
 def entry(job_id: str = "job_1", **changes) -> ledger.Entry:
     fields = {"batch_id": "batch_1", "project": "p", "key_id": "key_1", "account": "acc", "model": "m"}
-    return ledger.Entry(**{**fields, "job_id": job_id, "lane": "native", "lines": 3, "usage": USAGE, **changes})
+    return ledger.Entry(
+        **{**fields, "job_id": job_id, "lane": "native", "first_line": 1, "lines": 3, "usage": USAGE, **changes}
+    )
 
 
 # The ledger -----------------------------------------------------------------------------------------------------------
@@ -81,7 +83,7 @@ async def test_other_jobs_and_other_models_are_other_entries_in_the_order_posted
 async def test_a_post_that_is_rolled_back_leaves_nothing_and_can_be_repeated(db) -> None:
     def post_and_fail(tx) -> None:
         assert ledger.post(tx, entry(), 5, "s", NOW)
-        holds.open_hold(tx, "batch_1", "p", 5, NOW)
+        holds.open_hold(tx, BATCH, 5, NOW)
         raise RuntimeError("the process died here")
 
     with pytest.raises(RuntimeError):
@@ -113,7 +115,7 @@ async def test_a_million_dollars_is_exact_to_the_pico_dollar(db) -> None:
 
 
 async def test_a_hold_is_open_until_it_is_settled(db) -> None:
-    await db.write(holds.open_hold, "batch_1", "p", 100, NOW)
+    await db.write(holds.open_hold, BATCH, 100, NOW)
     (row,) = await db.read(holds.open_holds)
     assert (row["batch_id"], row["project"], row["amount"], row["opened_at"]) == ("batch_1", "p", 100, NOW)
     await db.write(holds.settle_hold, "batch_1", 60, NOW + 5)
@@ -121,17 +123,17 @@ async def test_a_hold_is_open_until_it_is_settled(db) -> None:
 
 
 async def test_opening_again_changes_nothing(db) -> None:
-    await db.write(holds.open_hold, "batch_1", "p", 100, NOW)
-    await db.write(holds.open_hold, "batch_1", "p", 200, NOW + 1)
+    await db.write(holds.open_hold, BATCH, 100, NOW)
+    await db.write(holds.open_hold, BATCH, 200, NOW + 1)
     (row,) = await db.read(holds.open_holds)
     assert (row["amount"], row["opened_at"]) == (100, NOW)
 
 
 async def test_a_settled_hold_is_neither_settled_nor_opened_again(db) -> None:
-    await db.write(holds.open_hold, "batch_1", "p", 100, NOW)
+    await db.write(holds.open_hold, BATCH, 100, NOW)
     await db.write(holds.settle_hold, "batch_1", 60, NOW + 5)
     await db.write(holds.settle_hold, "batch_1", 99, NOW + 9)
-    await db.write(holds.open_hold, "batch_1", "p", 100, NOW + 10)
+    await db.write(holds.open_hold, BATCH, 100, NOW + 10)
     assert not await db.read(holds.open_holds)
     row = await db.read(lambda tx: tx.execute(select(holds.holds)).mappings().one())
     assert (row["amount"], row["settled_at"], row["settled_amount"]) == (100, NOW + 5, 60)
@@ -144,7 +146,7 @@ async def test_settling_without_a_hold_does_nothing(db) -> None:
 
 
 async def test_a_hold_of_an_unknown_amount_is_a_hold(db) -> None:
-    await db.write(holds.open_hold, "batch_1", "p", None, NOW)
+    await db.write(holds.open_hold, BATCH, None, NOW)
     (row,) = await db.read(holds.open_holds)
     assert row["amount"] is None
     await db.write(holds.settle_hold, "batch_1", None, NOW + 1)
@@ -152,6 +154,6 @@ async def test_a_hold_of_an_unknown_amount_is_a_hold(db) -> None:
 
 
 async def test_open_holds_come_oldest_first(db) -> None:
-    await db.write(holds.open_hold, "batch_2", "p", 1, NOW)
-    await db.write(holds.open_hold, "batch_1", "p", 1, NOW + 1)
+    await db.write(holds.open_hold, BATCH | {"id": "batch_2"}, 1, NOW)
+    await db.write(holds.open_hold, BATCH, 1, NOW + 1)
     assert [row["batch_id"] for row in await db.read(holds.open_holds)] == ["batch_2", "batch_1"]

@@ -9,7 +9,7 @@ import pytest
 from batchway.core.errors import Fault, ProviderError
 from batchway.core.states import Outcome
 from batchway.pipeline.cancel import cancel
-from tests.stages.world import BOTH, PRICED, UNPRICED, chat, either, world
+from tests.stages.world import BOTH, PRICED, SIGHT, UNPRICED, chat, either, world
 
 __all__ = ["either", "world"]
 
@@ -99,7 +99,7 @@ async def test_a_batch_that_is_ending_starts_nothing_anew(world, ending):
     world.alpha.trouble["submit"] = [refused()]
     batch_id = await world.prepared(*chat(3, BOTH))
     if ending == "cancel":
-        await cancel(world.trip, batch_id, "p")
+        await cancel(world.trip, batch_id, SIGHT)
     else:
         world.now += 90_000
         await world.step()

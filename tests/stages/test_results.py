@@ -7,11 +7,12 @@ import pytest
 
 from batchway.core.errors import Conflict, NotFound, RequestError
 from batchway.core.money import PICO
+from batchway.core.principal import Sight
 from batchway.core.states import Outcome
 from batchway.pipeline.results import results
 from batchway.wire.batches import ResultsFilter
 from tests.stages.memory_provider import bad, good
-from tests.stages.world import PRICED, UNPRICED, chat, either, world
+from tests.stages.world import PRICED, SIGHT, UNPRICED, chat, either, world
 
 __all__ = ["either", "world"]
 
@@ -19,9 +20,9 @@ __all__ = ["either", "world"]
 STATUS = {None: None, True: "completed", False: "failed"}
 
 
-async def read(world, batch_id, after=None, *, ok=None, project="p", order="finished"):
+async def read(world, batch_id, after=None, *, ok=None, sight=SIGHT, order="finished"):
     wanted = ResultsFilter(after=after, status=STATUS[ok], order=order)
-    windows = [window async for window in results(world.trip, project, batch_id, wanted)]
+    windows = [window async for window in results(world.trip, sight, batch_id, wanted)]
     return [json.loads(line) for line in b"".join(windows).splitlines()]
 
 
@@ -114,6 +115,6 @@ async def test_a_cursor_that_is_none_is_refused(world, cursor):
 async def test_somebody_elses_are_not_found(world):
     batch_id = await world.ended(*chat(2))
     with pytest.raises(NotFound):
-        await read(world, batch_id, project="another")
+        await read(world, batch_id, sight=Sight("another", "key_1"))
     await world.drive(batch_id)
-    assert len(await read(world, batch_id, project=None)) == 2
+    assert len(await read(world, batch_id, sight=None)) == 2

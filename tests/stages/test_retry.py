@@ -10,11 +10,11 @@ from batchway.pipeline.housekeeping import tidy
 from batchway.pipeline.intake import delete_file
 from batchway.pipeline.retry import retry
 from tests.stages.memory_provider import bad, good
-from tests.stages.world import PRICED, UNPRICED, WHO, chat, either, line, world
+from tests.stages.world import PRICED, SIGHT, UNPRICED, WHO, chat, either, line, world
 
 __all__ = ["either", "world"]
 
-ADMIN = Principal(key_id="root", project="default", admin=True)
+ADMIN = Principal(key_id="root", project="default", scopes=frozenset({"admin"}))
 
 
 def some(name: str):
@@ -66,7 +66,7 @@ async def test_a_batch_with_nothing_to_try_again_is_refused(world, why):
 async def test_a_batch_whose_input_is_gone_is_refused(world):
     batch_id = await ended(world, *chat(6))
     row = await world.row(batch_id)
-    await delete_file(world.trip, await world.db.read(files.get, row["input_file_id"], "p"))
+    await delete_file(world.trip, await world.db.read(files.get, row["input_file_id"], SIGHT))
     with pytest.raises(Conflict, match="input file"):
         await retry(world.trip, WHO, batch_id)
 

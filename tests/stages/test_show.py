@@ -6,23 +6,24 @@ import pytest
 from batchway.core.errors import NotFound
 from batchway.core.jobs import Counts
 from batchway.core.money import PICO
+from batchway.core.principal import Sight
 from batchway.db import jobs
 from batchway.pipeline.finalize import finalize
 from batchway.pipeline.show import one, page
 from batchway.wire.batches import Batch, BatchFilter
 from tests.stages.memory_provider import bad, good
-from tests.stages.world import PRICED, UNPRICED, chat, either, line, world
+from tests.stages.world import PRICED, SIGHT, UNPRICED, chat, either, line, world
 
 __all__ = ["either", "world"]
 
 
-async def show(world, batch_id, project="p"):
-    shown = await world.db.read(one, batch_id, project, world.now)
+async def show(world, batch_id, sight=SIGHT):
+    shown = await world.db.read(one, batch_id, sight, world.now)
     return msgspec.json.decode(msgspec.json.encode(shown), type=Batch)
 
 
-async def listed(world, project="p", **wanted):
-    found = await world.db.read(page, project, msgspec.convert(wanted, BatchFilter))
+async def listed(world, sight=SIGHT, **wanted):
+    found = await world.db.read(page, sight, msgspec.convert(wanted, BatchFilter))
     return found, [batch.id for batch in found.data]
 
 
@@ -100,7 +101,7 @@ async def test_a_failed_batch_shows_its_faults(world):
 async def test_somebody_elses_batch_is_not_found(either):
     batch_id = await either.batch(*chat(1))
     with pytest.raises(NotFound):
-        await show(either, batch_id, "another")
+        await show(either, batch_id, Sight("another", "key_1"))
     assert (await show(either, batch_id, None)).id == batch_id
 
 
@@ -117,7 +118,7 @@ async def test_pages_follow_each_other_without_gap_or_repeat(either):
     assert (ids + more + last, found.has_more) == (newest_first, False)
     _, oldest_first = await listed(either, order="asc")
     assert oldest_first == made
-    assert (await listed(either, project="another"))[1] == []
+    assert (await listed(either, sight=Sight("another", "key_1")))[1] == []
     with pytest.raises(NotFound):
         await listed(either, after="batch_none")
 

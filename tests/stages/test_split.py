@@ -12,6 +12,7 @@ from batchway.pipeline.validate import validate
 from tests.stages.world import (
     PRICED,
     SERVED,
+    SIGHT,
     UNPRICED,
     chat,
     either,
@@ -123,7 +124,7 @@ async def test_a_window_longer_than_the_providers_is_served_by_its_longest(world
 
 async def test_a_cancelled_batch_gets_its_jobs_to_end_them(either):
     batch_id = await either.batch(*chat(3))
-    await cancel(either.trip, batch_id, "p")
+    await cancel(either.trip, batch_id, SIGHT)
     await validate(either.trip, batch_id)
     await split(either.trip, batch_id)
     assert (await either.row(batch_id))["status"] == "cancelling"

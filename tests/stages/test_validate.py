@@ -7,7 +7,7 @@ from batchway.db import holds
 from batchway.db.schema import holds as holds_table
 from batchway.pipeline.cancel import cancel
 from batchway.pipeline.validate import validate
-from tests.stages.world import PRICED, UNPRICED, at_once, chat, either, killed_everywhere, line, world
+from tests.stages.world import PRICED, SIGHT, UNPRICED, at_once, chat, either, killed_everywhere, line, world
 
 __all__ = ["either", "world"]
 
@@ -108,7 +108,7 @@ async def test_a_line_without_a_model_is_a_fault_when_the_batch_names_none(world
 
 async def test_a_batch_cancelled_meanwhile_keeps_its_faults_and_ends_as_cancelled(either):
     batch_id = await either.batch(line(1, "none-such"))
-    await cancel(either.trip, batch_id, "p")
+    await cancel(either.trip, batch_id, SIGHT)
     await validate(either.trip, batch_id)
     row = await either.row(batch_id)
     assert (row["status"], row["errors"][0]["code"]) == ("cancelling", "model_not_found")

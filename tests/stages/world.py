@@ -49,6 +49,7 @@ PRICED, UNPRICED, SERVED = "gpt-4o-mini", "odd-model", "served-model"
 BOTH = "either-model"  # a name with two routes: PRICED at alpha, UNPRICED at beta
 PRICES = Prices()
 WHO = Principal(key_id="key_1", project="p")
+SIGHT = WHO.sight
 
 
 class MortalDatabase(Database):
@@ -189,7 +190,7 @@ class World:
     async def read(self, file_id: str | None) -> list[dict[str, Any]]:
         if file_id is None:
             return []
-        row = await self.db.read(files.get, file_id, "p")
+        row = await self.db.read(files.get, file_id, SIGHT)
         return [json.loads(line) for line in (await self.storage.get(row["storage_key"])).splitlines()]
 
     async def files_of(self, batch_id: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

@@ -171,7 +171,7 @@ def _change_key(tx: Connection, old: str | None, new: str | None, new_id: str, n
         keys.end(tx, row["id"], now)
     if new is not None:
         values = {"id": new_id, "name": f"commands beside process {os.getpid()}", "project": DEFAULT_PROJECT}
-        keys.add(tx, {**values, "hash": digest(new), "admin": True, "created_at": now})
+        keys.add(tx, {**values, "hash": digest(new), "scopes": ["admin"], "created_at": now})
 
 
 def _left_behind(path: Path) -> str | None:

@@ -1,6 +1,7 @@
 """The life of a batch and of a job: two enums, two tables, one `step`.
 
 A batch speaks OpenAI's words. It is `validating` while its lines are read, `failed` when they hold faults,
+`paused` (our own word) while it waits for money or for its owner and submits nothing,
 `in_progress` while its jobs run, `finalizing` while the files are written, and ends as `completed`, `expired`
 (its window closed first) or, through `cancelling`, as `cancelled`.
 
@@ -24,6 +25,7 @@ class BatchState(StrEnum):
     """Where a batch is, in OpenAI's words."""
 
     VALIDATING = "validating"
+    PAUSED = "paused"
     FAILED = "failed"
     IN_PROGRESS = "in_progress"
     FINALIZING = "finalizing"
@@ -57,8 +59,9 @@ class Outcome(StrEnum):
 B, J = BatchState, JobState
 
 BATCH_STEPS: Mapping[BatchState, frozenset[BatchState]] = {
-    B.VALIDATING: frozenset({B.IN_PROGRESS, B.FAILED, B.CANCELLING}),
-    B.IN_PROGRESS: frozenset({B.FINALIZING, B.CANCELLING}),
+    B.VALIDATING: frozenset({B.IN_PROGRESS, B.FAILED, B.PAUSED, B.CANCELLING}),
+    B.PAUSED: frozenset({B.VALIDATING, B.IN_PROGRESS, B.CANCELLING}),
+    B.IN_PROGRESS: frozenset({B.FINALIZING, B.PAUSED, B.CANCELLING}),
     B.FINALIZING: frozenset({B.COMPLETED, B.EXPIRED, B.CANCELLING}),
     B.CANCELLING: frozenset({B.CANCELLED}),
     B.FAILED: frozenset(),

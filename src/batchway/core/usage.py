@@ -1,6 +1,8 @@
 """Tokens as counted by a provider: one shape for chat, responses, completions and embeddings.
 
-`cached_tokens` and `cache_write_tokens` are part of `input_tokens`; `reasoning_tokens` of `output_tokens`.
+`cached_tokens`, `cache_write_tokens` and `audio_input_tokens` are part of `input_tokens`; `reasoning_tokens`,
+`audio_output_tokens` and `image_output_tokens` of `output_tokens`. `milliseconds` are those that a model server of the
+operator was busy with executed lines.
 """
 
 from __future__ import annotations
@@ -14,8 +16,12 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     input_tokens: int = 0
     cached_tokens: int = 0
     cache_write_tokens: int = 0
+    audio_input_tokens: int = 0
     output_tokens: int = 0
     reasoning_tokens: int = 0
+    audio_output_tokens: int = 0
+    image_output_tokens: int = 0
+    milliseconds: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -27,8 +33,12 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
             self.input_tokens + other.input_tokens,
             self.cached_tokens + other.cached_tokens,
             self.cache_write_tokens + other.cache_write_tokens,
+            self.audio_input_tokens + other.audio_input_tokens,
             self.output_tokens + other.output_tokens,
             self.reasoning_tokens + other.reasoning_tokens,
+            self.audio_output_tokens + other.audio_output_tokens,
+            self.image_output_tokens + other.image_output_tokens,
+            self.milliseconds + other.milliseconds,
         )
 
 
@@ -84,9 +94,9 @@ def line_usage(line: bytes) -> Usage:
     details = wire.prompt_tokens_details or wire.input_tokens_details
     output_details = wire.completion_tokens_details or wire.output_tokens_details
     return Usage(
-        wire.prompt_tokens or wire.input_tokens or 0,
-        (details.cached_tokens or 0) if details else 0,
-        (details.cache_write_tokens or 0) if details else 0,
-        wire.completion_tokens or wire.output_tokens or 0,
-        (output_details.reasoning_tokens or 0) if output_details else 0,
+        input_tokens=wire.prompt_tokens or wire.input_tokens or 0,
+        cached_tokens=(details.cached_tokens or 0) if details else 0,
+        cache_write_tokens=(details.cache_write_tokens or 0) if details else 0,
+        output_tokens=wire.completion_tokens or wire.output_tokens or 0,
+        reasoning_tokens=(output_details.reasoning_tokens or 0) if output_details else 0,
     )

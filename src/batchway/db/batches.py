@@ -8,33 +8,33 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, exists, func, or_, select, tuple_, update
 
 from batchway.core.errors import NotFound
+from batchway.core.principal import Sight
 from batchway.core.states import FINAL_BATCH_STATES, BatchState, JobState
 from batchway.db.schema import batches, jobs, ledger, segments
+from batchway.db.sight import visible
 from batchway.wire.batches import BatchFilter
 
 
-def get(tx: Connection, batch_id: str, project: str | None = None, *, hold: bool = False) -> RowMapping:
-    """The row of one batch, of `project` unless that is None; NotFound also when it is somebody else's.
+def get(tx: Connection, batch_id: str, sight: Sight | None = None, *, hold: bool = False) -> RowMapping:
+    """The row of one batch; NotFound also when `sight` (None: everybody's) does not reach it.
 
     With `hold` nobody else can change it before the transaction ends.
     """
-    query = select(batches).where(batches.c.id == batch_id)
+    query = select(batches).where(batches.c.id == batch_id, visible(batches, sight))
     if hold:
         query = query.with_for_update()
-    if project is not None:
-        query = query.where(batches.c.project == project)
     row = tx.execute(query).mappings().one_or_none()
     if row is None:
         raise NotFound(f"No batch found with id '{batch_id}'.", param="batch_id")
     return row
 
 
-def page(tx: Connection, project: str | None, wanted: BatchFilter) -> tuple[list[RowMapping], bool]:
+def page(tx: Connection, sight: Sight | None, wanted: BatchFilter) -> tuple[list[RowMapping], bool]:
     """One page and whether more follow; keyset paging, so inserts meanwhile neither repeat nor hide a batch."""
-    query = select(batches).where(*_matches(project, wanted), *_labelled(tx, wanted.metadata or {}))
+    query = select(batches).where(*_matches(sight, wanted), *_labelled(tx, wanted.metadata or {}))
     place = tuple_(batches.c.created_at, batches.c.id)
     if wanted.after:
-        after = get(tx, wanted.after, project)
+        after = get(tx, wanted.after, sight)
         mark = tuple_(after["created_at"], after["id"])
         query = query.where(place < mark if wanted.order == "desc" else place > mark)
     down = wanted.order == "desc"
@@ -45,9 +45,8 @@ def page(tx: Connection, project: str | None, wanted: BatchFilter) -> tuple[list
     return rows[: wanted.limit], len(rows) > wanted.limit
 
 
-def _matches(project: str | None, wanted: BatchFilter) -> Iterable[ColumnElement[bool]]:
-    if project is not None:
-        yield batches.c.project == project
+def _matches(sight: Sight | None, wanted: BatchFilter) -> Iterable[ColumnElement[bool]]:
+    yield visible(batches, sight)
     if wanted.status is not None:
         yield batches.c.status == wanted.status
     if wanted.created_after is not None:

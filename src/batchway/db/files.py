@@ -14,8 +14,10 @@ from sqlalchemy import Connection, RowMapping, delete, exists, select, tuple_
 from sqlalchemy import insert as insert_into
 
 from batchway.core.errors import NotFound
+from batchway.core.principal import Sight
 from batchway.core.states import LIVE_BATCH_STATES
 from batchway.db.schema import batches, file_faults, files
+from batchway.db.sight import visible
 from batchway.wire.errors import LineFault
 from batchway.wire.files import File, FileDetails
 
@@ -36,12 +38,12 @@ def find(tx: Connection, file_id: str) -> RowMapping | None:
     return tx.execute(select(files).where(files.c.id == file_id)).mappings().one_or_none()
 
 
-def get(tx: Connection, file_id: str, project: str | None, *, hold: bool = False) -> RowMapping:
-    """The row of a file of `project` (None: of any); NotFound when there is none.
+def get(tx: Connection, file_id: str, sight: Sight | None, *, hold: bool = False) -> RowMapping:
+    """The row of a file; NotFound also when `sight` (None: everybody's) does not reach it.
 
     With `hold` nobody can delete it before the transaction ends.
     """
-    query = _visible(project).where(files.c.id == file_id)
+    query = select(files).where(files.c.id == file_id, visible(files, sight))
     if hold:
         query = query.with_for_update(read=True)
     row = tx.execute(query).mappings().one_or_none()
@@ -53,22 +55,22 @@ def get(tx: Connection, file_id: str, project: str | None, *, hold: bool = False
 def list_page(
     tx: Connection,
     *,
-    project: str | None,
+    sight: Sight | None,
     limit: int,
     after: str | None = None,
     order: Literal["asc", "desc"] = "desc",
     purpose: str | None = None,
 ) -> tuple[list[RowMapping], bool]:
-    """Up to `limit` files of `project` (None: of all) behind the file `after`, and whether more follow.
+    """Up to `limit` files that `sight` reaches (None: everybody's) behind the file `after`, and whether more follow.
 
     Newest first unless `order` is `asc`; NotFound when `after` is no file of theirs.
     """
     place = tuple_(files.c.created_at, files.c.id)
-    query = _visible(project)
+    query = select(files).where(visible(files, sight))
     if purpose is not None:
         query = query.where(files.c.purpose == purpose)
     if after is not None:
-        last = get(tx, after, project)
+        last = get(tx, after, sight)
         behind = tuple_(last["created_at"], last["id"])
         query = query.where(place > behind if order == "asc" else place < behind)
     columns = (files.c.created_at, files.c.id)
@@ -129,8 +131,3 @@ def _details(row: RowMapping, faults: Sequence[LineFault]) -> FileDetails:
         fault_count=row["fault_count"],
         faults=list(faults),
     )
-
-
-def _visible(project: str | None) -> Any:
-    query = select(files)
-    return query if project is None else query.where(files.c.project == project)

@@ -11,9 +11,10 @@ from batchway.db.once import insert_once
 from batchway.db.schema import holds
 
 
-def open_hold(tx: Connection, batch_id: str, project: str, amount: int | None, now: float) -> None:
+def open_hold(tx: Connection, batch: RowMapping, amount: int | None, now: float) -> None:
     """Sets `amount` pico-dollars aside; None when a price is unknown."""
-    insert_once(tx, holds, {"batch_id": batch_id, "project": project, "amount": amount, "opened_at": now})
+    owner = {"batch_id": batch["id"], "project": batch["project"], "key_id": batch["key_id"]}
+    insert_once(tx, holds, {**owner, "amount": amount, "opened_at": now})
 
 
 def settle_hold(tx: Connection, batch_id: str, amount: int | None, now: float) -> None:

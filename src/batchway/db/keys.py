@@ -8,19 +8,26 @@ from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from batchway.core.errors import NotFound
 from batchway.db.once import insert_once
-from batchway.db.schema import keys, meta
+from batchway.db.schema import key_secrets, keys, meta
 
 MASTER_HASH = "master_key_hash"
 
 
 def add(tx: Connection, values: dict[str, Any]) -> None:
-    """A new key: id, name, project, hash, admin, created_at."""
+    """A new key with its secret: id, name, project, hash, scopes, created_at, and any of its rules."""
+    secret = {"hash": values.pop("hash"), "key_id": values["id"], "created_at": values["created_at"]}
     tx.execute(insert(keys).values(values))
+    tx.execute(insert(key_secrets).values(secret))
 
 
 def by_hash(tx: Connection, digest: str) -> RowMapping | None:
     """The live key with this hash."""
-    return tx.execute(select(keys).where(keys.c.hash == digest, keys.c.deleted_at.is_(None))).mappings().one_or_none()
+    query = (
+        select(keys, key_secrets.c.hash)
+        .join(key_secrets, key_secrets.c.key_id == keys.c.id)
+        .where(key_secrets.c.hash == digest, keys.c.deleted_at.is_(None))
+    )
+    return tx.execute(query).mappings().one_or_none()
 
 
 def get(tx: Connection, key_id: str) -> RowMapping:

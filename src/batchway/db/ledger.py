@@ -19,6 +19,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """What a job's answered lines used. `model` is the provider's name for it, `lines` those with an answer."""
 
     job_id: str
+    first_line: int
     batch_id: str
     project: str
     key_id: str
@@ -36,6 +37,7 @@ def post(tx: Connection, entry: Entry, amount: int | None, source: str | None, n
     """
     values = {
         "job_id": entry.job_id,
+        "first_line": entry.first_line,
         "batch_id": entry.batch_id,
         "project": entry.project,
         "key_id": entry.key_id,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, insert, select
 
 from batchway.core.events import CALL_TYPES, Event, EventType
@@ -11,13 +12,20 @@ from batchway.core.ids import new_id
 from batchway.db.schema import outbox
 
 
-def tell(tx: Connection, kind: EventType, subject: str, project: str, now: float, data: dict[str, Any]) -> None:
-    """Appends one event about `subject`."""
+class About(msgspec.Struct, frozen=True):
+    """Whom an event concerns: the batch, file, key or budget, and the project and key that it belongs to."""
+
+    subject: str
+    project: str
+    key_id: str
+
+
+def tell(tx: Connection, kind: EventType, about: About, now: float, data: dict[str, Any]) -> None:
+    """Appends one event."""
     if kind in CALL_TYPES:
         data = {"call_type": CALL_TYPES[kind], **data}
-    tx.execute(
-        insert(outbox).values(id=new_id("evt_"), type=kind, subject=subject, project=project, data=data, created_at=now)
-    )
+    values = {"id": new_id("evt_"), "type": kind, "data": data, "created_at": now}
+    tx.execute(insert(outbox).values(**values, **msgspec.structs.asdict(about)))
 
 
 def of_subject(tx: Connection, subject: str) -> list[Event]:
@@ -31,6 +39,9 @@ def _event(row: Any) -> Event:
         id=row["id"],
         type=EventType(row["type"]),
         subject=row["subject"],
+        project=row["project"],
+        key_id=row["key_id"],
+        position=row["position"],
         created_at=row["created_at"],
         data=row["data"],
     )

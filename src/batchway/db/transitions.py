@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, update
 
 from batchway.core.events import EventType
 from batchway.core.states import BATCH_STEPS, JOB_STEPS, BatchState, JobState, step
-from batchway.db.outbox import tell
+from batchway.db.news import tell_batch, tell_job
 from batchway.db.schema import batches, jobs
 
+RESUMED = (BatchState.VALIDATING, BatchState.IN_PROGRESS)
 JOB_EVENTS = {
     JobState.RUNNING: EventType.JOB_SUBMITTED,
     JobState.ENDED: EventType.JOB_ENDED,
@@ -25,7 +26,7 @@ JOB_EVENTS = {
 def create_batch(tx: Connection, now: float, values: dict[str, Any]) -> None:
     """A new batch in `validating`, with its `acreate_batch` event."""
     tx.execute(insert(batches).values(status=BatchState.VALIDATING, created_at=now, **values))
-    tell(tx, EventType.BATCH_CREATED, values["id"], values["project"], now, _batch_data(tx, values["id"]))
+    tell_batch(tx, EventType.BATCH_CREATED, values["id"], now)
 
 
 def move_batch(
@@ -40,8 +41,8 @@ def move_batch(
     )
     if moved.rowcount != 1:
         return False
-    data = _batch_data(tx, batch_id)
-    tell(tx, EventType(f"batch.{new}"), batch_id, data["project"], now, data)
+    kind = EventType.BATCH_RESUMED if old is BatchState.PAUSED and new in RESUMED else EventType(f"batch.{new}")
+    tell_batch(tx, kind, batch_id, now)
     return True
 
 
@@ -63,30 +64,5 @@ def move_job(
     if moved.rowcount != 1:
         return False
     if new in JOB_EVENTS:
-        row = (
-            tx.execute(
-                select(jobs, batches.c.project)
-                .join(batches, batches.c.id == jobs.c.batch_id)
-                .where(jobs.c.id == job_id)
-            )
-            .mappings()
-            .one()
-        )
-        tell(tx, JOB_EVENTS[new], row["batch_id"], row["project"], now, _job_data(row))
+        tell_job(tx, JOB_EVENTS[new], job_id, now)
     return True
-
-
-def _batch_data(tx: Connection, batch_id: str) -> dict[str, Any]:
-    row = tx.execute(select(batches).where(batches.c.id == batch_id)).mappings().one()
-    fields = (
-        "project key_id endpoint model provider metadata status input_file_id output_file_id error_file_id "
-        "total completed failed usage amount amount_known errors"
-    ).split()
-    data = {field: row[field] for field in fields}
-    data["errors"] = data["errors"][:20] if data["errors"] else None
-    return data
-
-
-def _job_data(row: Any) -> dict[str, Any]:
-    fields = "id account model lane status outcome remote_id lines completed failed usage amount code".split()
-    return {field: row[field] for field in fields}

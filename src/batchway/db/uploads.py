@@ -8,7 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, delete, insert, select, update
 
 from batchway.core.errors import NotFound
+from batchway.core.principal import Sight
 from batchway.db.schema import upload_parts, uploads
+from batchway.db.sight import visible
 
 PENDING = "pending"
 
@@ -18,11 +20,9 @@ def add(tx: Connection, values: dict[str, Any]) -> None:
     tx.execute(insert(uploads).values(status=PENDING, **values))
 
 
-def get(tx: Connection, upload_id: str, project: str | None = None) -> RowMapping:
-    """One upload, of `project` unless that is None; NotFound also when it is somebody else's."""
-    query = select(uploads).where(uploads.c.id == upload_id)
-    if project is not None:
-        query = query.where(uploads.c.project == project)
+def get(tx: Connection, upload_id: str, sight: Sight | None = None) -> RowMapping:
+    """One upload; NotFound also when `sight` (None: everybody's) does not reach it."""
+    query = select(uploads).where(uploads.c.id == upload_id, visible(uploads, sight))
     row = tx.execute(query).mappings().one_or_none()
     if row is None:
         raise NotFound(f"No upload found with id '{upload_id}'.", param="upload_id")

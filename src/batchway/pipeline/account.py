@@ -70,6 +70,7 @@ def _post(
 def _entry(row: RowMapping, batch: RowMapping, usage: Usage, answered: int) -> ledger.Entry:
     return ledger.Entry(
         job_id=row["id"],
+        first_line=row["first_line"],
         batch_id=row["batch_id"],
         project=batch["project"],
         key_id=batch["key_id"],

@@ -11,6 +11,7 @@ import logging
 from sqlalchemy import Connection, update
 
 from batchway.core.errors import Conflict, ProviderError
+from batchway.core.principal import Sight
 from batchway.core.states import LIVE_BATCH_STATES, BatchState, JobState
 from batchway.db import batches, jobs
 from batchway.db.schema import jobs as jobs_table
@@ -22,14 +23,14 @@ log = logging.getLogger(__name__)
 ASK_AGAIN = 30.0  # seconds
 
 
-async def cancel(trip: Trip, batch_id: str, project: str | None) -> None:
+async def cancel(trip: Trip, batch_id: str, sight: Sight | None) -> None:
     """Wants the batch cancelled; Conflict when it has ended otherwise. Repeating it changes nothing."""
-    await trip.db.write(_want_cancelled, batch_id, project, trip.clock())
+    await trip.db.write(_want_cancelled, batch_id, sight, trip.clock())
     trip.bells.work.set()
 
 
-def _want_cancelled(tx: Connection, batch_id: str, project: str | None, now: float) -> None:
-    batch = batches.get(tx, batch_id, project, hold=True)  # a step at the same moment must not make this one void
+def _want_cancelled(tx: Connection, batch_id: str, sight: Sight | None, now: float) -> None:
+    batch = batches.get(tx, batch_id, sight, hold=True)  # a step at the same moment must not make this one void
     status = BatchState(batch["status"])
     if status in (BatchState.CANCELLING, BatchState.CANCELLED):
         return

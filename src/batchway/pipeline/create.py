@@ -45,6 +45,7 @@ async def create(
         "id": trip.new_id("batch_"),
         "project": principal.project,
         "key_id": principal.key_id,
+        "private": principal.private,
         "endpoint": _endpoint(trip, wanted.endpoint),
         "completion_window": wanted.completion_window,
         "metadata": checked_metadata(wanted.metadata),
@@ -77,7 +78,13 @@ async def _inline(trip: Trip, principal: Principal, batch_id: str, wanted: Batch
     if wanted.input_file_id is not None:
         message = "Send either 'input_file_id' or 'requests', not both."
         raise RequestError(message, code="invalid_value", param="requests")
-    upload = Incoming(project=principal.project, key_id=principal.key_id, filename=f"{batch_id}.jsonl", purpose="batch")
+    upload = Incoming(
+        project=principal.project,
+        key_id=principal.key_id,
+        private=principal.private,
+        filename=f"{batch_id}.jsonl",
+        purpose="batch",
+    )
     return await store_requests(trip, upload, wanted.requests)
 
 
@@ -90,7 +97,7 @@ def _store(
             raise AlreadyAnswered(earlier)
     _refuse_other_purposes(tx, values["input_file_id"], principal)
     create_batch(tx, now, values)
-    batch = show.one(tx, values["id"], principal.project, now)
+    batch = show.one(tx, values["id"], None, now)
     if idempotency:
         body = msgspec.json.encode(batch).decode()
         remember(tx, principal.key_id, idempotency.key, idempotency.fingerprint, body, now)
@@ -99,7 +106,7 @@ def _store(
 
 def _refuse_other_purposes(tx: Connection, file_id: str, principal: Principal) -> None:
     try:
-        file = files.get(tx, file_id, principal.project, hold=True)
+        file = files.get(tx, file_id, principal.sight, hold=True)
     except NotFound:
         return  # validation says so, with OpenAI's code
     check_purpose(file)

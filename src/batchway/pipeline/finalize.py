@@ -117,6 +117,7 @@ class _Out:
             "id": self.file_id,
             "project": batch["project"],
             "key_id": batch["key_id"],
+            "private": batch["private"],
             "purpose": "batch_output",
             "filename": f"{batch['id']}_{name}.jsonl",
             "bytes": self.bytes,

@@ -23,7 +23,7 @@ from batchway.core.linecheck import Findings, LineCheck
 from batchway.core.linefaults import NOT_UTF8
 from batchway.db import files
 from batchway.db.engine import Database
-from batchway.db.outbox import tell
+from batchway.db.outbox import About, tell
 from batchway.storage import Storage
 
 PIECE = 64 << 10  # bytes checked at a stretch: about a millisecond of the event loop when lines are short
@@ -57,6 +57,7 @@ class Incoming(msgspec.Struct, kw_only=True):
     project: str
     key_id: str
     filename: str
+    private: bool = False
     purpose: str | None = None
     expires_at: float | None = None
 
@@ -152,6 +153,7 @@ async def _store(gw: Gateway, upload: Incoming, file_id: str, key: str, findings
         values: dict[str, Any] = {
             "id": file_id,
             "project": upload.project,
+            "private": upload.private,
             "key_id": upload.key_id,
             "purpose": upload.purpose,
             "filename": upload.filename,
@@ -182,8 +184,9 @@ def _insert(tx: Connection, values: dict[str, Any], faults: Sequence[Any]) -> Ro
     files.insert(tx, values, faults)
     told = ("id", "project", "key_id", "purpose", "filename", "bytes", "sha256", "lines", "models", "fault_count")
     data = {name: values.get(name) for name in told}
-    tell(tx, EventType.FILE_CREATED, values["id"], values["project"], values["created_at"], data)
-    return files.get(tx, values["id"], values["project"])
+    about = About(values["id"], values["project"], values["key_id"])
+    tell(tx, EventType.FILE_CREATED, about, values["created_at"], data)
+    return files.get(tx, values["id"], None)
 
 
 async def _to_the_end(storing: Any) -> RowMapping:

@@ -16,6 +16,7 @@ from batchway.billing.prices import Price
 from batchway.core.answers import Stored
 from batchway.core.errors import Conflict, NotFound, RequestError
 from batchway.core.money import to_dollars
+from batchway.core.principal import Sight
 from batchway.core.states import FINAL_BATCH_STATES
 from batchway.core.usage import line_usage
 from batchway.db import batches, jobs, segments
@@ -30,9 +31,9 @@ INPUT_CURSOR = re.compile(r"([0-9]{1,18})")
 SEGMENTS = 100  # rows at a time
 
 
-async def results(trip: Trip, project: str | None, batch_id: str, wanted: ResultsFilter) -> AsyncIterator[bytes]:
+async def results(trip: Trip, sight: Sight | None, batch_id: str, wanted: ResultsFilter) -> AsyncIterator[bytes]:
     """Windows of whole lines. NotFound, Conflict and a bad cursor raise before the first."""
-    batch = await trip.db.read(batches.get, batch_id, project)
+    batch = await trip.db.read(batches.get, batch_id, sight)
     if batch["tidied_at"] is not None:
         raise NotFound(f"The results of batch '{batch_id}' are gone: they were kept as long as its output file.")
     ok = None if wanted.status is None else wanted.status == "completed"

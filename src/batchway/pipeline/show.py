@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import Connection, RowMapping
 
 from batchway.core.money import to_dollars
+from batchway.core.principal import Sight
 from batchway.core.states import FINAL_BATCH_STATES, BatchState
 from batchway.core.usage import Usage
 from batchway.db import batches, jobs
@@ -26,12 +27,12 @@ from batchway.wire.batches import (
 )
 from batchway.wire.errors import LineFault
 
-TIMES = [f"{state}_at" for state in BatchState if state is not BatchState.VALIDATING]
+TIMES = [f"{state}_at" for state in BatchState if state not in (BatchState.VALIDATING, BatchState.PAUSED)]
 
 
-def one(tx: Connection, batch_id: str, project: str | None, now: float) -> Batch:
+def one(tx: Connection, batch_id: str, sight: Sight | None, now: float) -> Batch:
     """A batch with its jobs; NotFound when it is absent or somebody else's."""
-    row = batches.get(tx, batch_id, project)
+    row = batches.get(tx, batch_id, sight)
     of_batch = jobs.of_batch(tx, batch_id)
     batch = to_wire(row, (_sum(of_batch, "completed"), _sum(of_batch, "failed")))
     batch.batchway = BatchDetails(
@@ -42,9 +43,9 @@ def one(tx: Connection, batch_id: str, project: str | None, now: float) -> Batch
     return batch
 
 
-def page(tx: Connection, project: str | None, wanted: BatchFilter) -> BatchList:
+def page(tx: Connection, sight: Sight | None, wanted: BatchFilter) -> BatchList:
     """A page of batches, without their jobs."""
-    rows, more = batches.page(tx, project, wanted)
+    rows, more = batches.page(tx, sight, wanted)
     live = jobs.counts(tx, [row["id"] for row in rows])
     data = [to_wire(row, live.get(row["id"], (0, 0))) for row in rows]
     for batch, row in zip(data, rows, strict=True):

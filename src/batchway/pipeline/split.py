@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import Connection, RowMapping
 
 from batchway.core.jobs import Limits, Route
+from batchway.core.principal import Sight
 from batchway.core.spans import INDEX_SUFFIX, Cut, LineIndex, cut, decode_index
 from batchway.core.states import BatchState
 from batchway.db import batches, files
@@ -25,7 +26,7 @@ async def split(trip: Trip, batch_id: str) -> None:
     batch = await trip.db.read(batches.get, batch_id)
     if batch["prepared_at"] is not None:
         return
-    file = await trip.db.read(files.get, batch["input_file_id"], batch["project"])
+    file = await trip.db.read(files.get, batch["input_file_id"], Sight(batch["project"], batch["key_id"]))
     index = decode_index(await trip.storage.get(file["storage_key"] + INDEX_SUFFIX))
     plan = await plan_routes(trip, file["models"], want_of(batch), batch["model"])
     rows: list[dict[str, Any]] = []

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, RowMapping
 from batchway.billing.estimate import estimate, high_amount
 from batchway.core.errors import NotFound
 from batchway.core.linefaults import waivable
+from batchway.core.principal import Sight
 from batchway.core.states import BatchState
 from batchway.core.textlines import LineTooLong, lines
 from batchway.db import batches, files, holds
@@ -36,7 +37,7 @@ async def validate(trip: Trip, batch_id: str) -> None:
     if batch["prepared_at"] is not None:
         return
     try:
-        file = await trip.db.read(files.get, batch["input_file_id"], batch["project"])
+        file = await trip.db.read(files.get, batch["input_file_id"], Sight(batch["project"], batch["key_id"]))
     except NotFound:
         await _fail(trip, batch, [_missing_file(batch)])
         return
@@ -58,7 +59,7 @@ async def validate(trip: Trip, batch_id: str) -> None:
 
 def _accept(tx: Connection, batch: RowMapping, total: int, amount: int | None, now: float) -> None:
     batches.note(tx, batch["id"], {"total": total})
-    holds.open_hold(tx, batch["id"], batch["project"], amount, now)
+    holds.open_hold(tx, batch, amount, now)
 
 
 async def _fail(trip: Trip, batch: RowMapping, faults: list[LineFault]) -> None:

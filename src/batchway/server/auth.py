@@ -28,8 +28,8 @@ TRUSTED_SECONDS = 5.0
 REMEMBERED = 4096
 
 NOBODY = Principal(key_id="", project="")
-MASTER = Principal(key_id="master", project=DEFAULT_PROJECT, admin=True)
-LOCAL = Principal(key_id="local", project=DEFAULT_PROJECT, admin=True)
+MASTER = Principal(key_id="master", project=DEFAULT_PROJECT, scopes=frozenset({"admin"}))
+LOCAL = Principal(key_id="local", project=DEFAULT_PROJECT, scopes=frozenset({"admin"}))
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -105,7 +105,7 @@ def _find(tx: Connection, hashed: str, master: str | None) -> Principal | None:
     row = keys.by_hash(tx, hashed)
     if row is None or not hmac.compare_digest(hashed, row["hash"]):
         return None
-    return Principal(key_id=row["id"], project=row["project"], admin=row["admin"])
+    return Principal(key_id=row["id"], project=row["project"], scopes=frozenset(row["scopes"]))
 
 
 def _secret(headers: dict[bytes, bytes]) -> bytes:

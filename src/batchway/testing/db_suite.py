@@ -20,7 +20,7 @@ from batchway.core.jobs import Counts
 from batchway.core.states import BatchState, JobState
 from batchway.db import batches, jobs, leases, segments
 from batchway.db.engine import Database
-from batchway.db.outbox import of_subject, tell
+from batchway.db.outbox import About, of_subject, tell
 from batchway.db.schema import batches as batches_table
 from batchway.db.schema import jobs as jobs_table
 from batchway.db.transitions import create_batch, create_jobs, move_batch, move_job
@@ -182,7 +182,7 @@ class DatabaseSuite:
 
     async def test_events_keep_the_order_in_which_they_were_told(self, database: Database) -> None:
         for number in range(20):
-            told = (EventType.JOB_ENDED, "batch_1", "p", NOW, {"n": number})
+            told = (EventType.JOB_ENDED, About("batch_1", "p", "key_1"), NOW, {"n": number})
             await database.write(tell, *told)
         events = await database.read(of_subject, "batch_1")
         assert [event.data.get("n") for event in events[1:]] == list(range(20))

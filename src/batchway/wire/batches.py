@@ -14,7 +14,9 @@ from batchway.wire.files import ExpiresAfter
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/embeddings", "/v1/completions", "/v1/responses", "/v1/moderations")
 
-Status = Literal["validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"]
+Status = Literal[
+    "validating", "paused", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled"
+]
 
 
 class BatchCreate(msgspec.Struct, kw_only=True):

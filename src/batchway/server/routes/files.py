@@ -11,6 +11,7 @@ from sqlalchemy import Connection, RowMapping
 from starlette.responses import Response
 
 from batchway.core.errors import RequestError
+from batchway.core.principal import Sight
 from batchway.db import files
 from batchway.pipeline.intake import Incoming, delete_file, receive
 from batchway.server import once
@@ -51,6 +52,7 @@ async def create(call: Call) -> File:
     early = form.fields(EarlyFields)
     incoming = Incoming(
         project=call.principal.project,
+        private=call.principal.private,
         key_id=call.principal.key_id,
         filename=checked_name(form.filename),
         purpose=early.purpose,
@@ -115,7 +117,7 @@ async def list_files(call: Call) -> FileList:
     query: FileQuery = call.query
     rows, more = await call.gateway.db.read(
         files.list_page,
-        project=call.principal.sees,
+        sight=call.principal.sees,
         limit=query.limit,
         after=query.after,
         order=query.order,
@@ -149,8 +151,8 @@ async def _mine(call: Call) -> RowMapping:
     return await call.gateway.db.read(files.get, call.params["file_id"], call.principal.sees)
 
 
-def _one(tx: Connection, file_id: str, project: str | None) -> File:
-    return _with_faults(tx, files.get(tx, file_id, project))
+def _one(tx: Connection, file_id: str, sight: Sight | None) -> File:
+    return _with_faults(tx, files.get(tx, file_id, sight))
 
 
 def _with_faults(tx: Connection, row: RowMapping) -> File:

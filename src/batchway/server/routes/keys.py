@@ -30,7 +30,7 @@ async def create(call: Call) -> Key:
             raise RequestError(message, code="invalid_value", param=param)
     secret, now = new_key(), call.gateway.clock()
     key = Key(id=call.gateway.new_id("key_"), name=body.name, project=body.project, created_at=int(now))
-    row = {"id": key.id, "name": key.name, "project": key.project, "hash": digest(secret), "admin": False}
+    row = {"id": key.id, "name": key.name, "project": key.project, "hash": digest(secret), "scopes": ["read", "write"]}
     await call.gateway.db.write(_add, {**row, "created_at": now}, call, key)
     key.key = secret
     return key

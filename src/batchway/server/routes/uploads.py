@@ -40,6 +40,7 @@ async def create(call: Call) -> Upload:
     row = {
         "id": call.gateway.new_id("upload_"),
         "project": call.principal.project,
+        "private": call.principal.private,
         "key_id": call.principal.key_id,
         "filename": checked_name(wanted.filename),
         "purpose": wanted.purpose,
@@ -109,6 +110,7 @@ async def complete(call: Call) -> Upload:
     after = ExpiresAfter(anchor="created_at", seconds=row["expires_after"]) if row["expires_after"] else None
     incoming = Incoming(
         project=row["project"],
+        private=row["private"],
         key_id=row["key_id"],
         filename=row["filename"],
         purpose=row["purpose"],

@@ -1,13 +1,6 @@
-"""The tables. Times are unix seconds, amounts pico-dollars, sizes bytes.
-
-CHECK constraints repeat `core/states.py`: a status is one of the enum's words, and a final status has its timestamp.
-A change here needs a migration in `db/migrations/`.
-"""
+"""What is carried: files, uploads, batches, jobs, chunks, segments, and what keeps processes apart."""
 
 from __future__ import annotations
-
-from enum import StrEnum
-from typing import Any
 
 from sqlalchemy import (
     JSON,
@@ -16,11 +9,9 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Double,
-    ForeignKey,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     String,
     Table,
     Text,
@@ -28,38 +19,9 @@ from sqlalchemy import (
 )
 
 from batchway.core.states import BATCH_STEPS, BatchState, JobState, Outcome
-
-metadata = MetaData()
-Serial = BigInteger().with_variant(Integer, "sqlite")
-
-
-def _words(column: str, words: type[StrEnum]) -> CheckConstraint:
-    listed = ", ".join(f"'{word}'" for word in words)
-    return CheckConstraint(f"{column} IN ({listed})", name=f"{column}_known")
-
-
-def _reference(name: str, target: str, *, index: bool = False, primary_key: bool = False) -> Column[Any]:
-    key = ForeignKey(target, ondelete="CASCADE")
-    return Column(name, String, key, nullable=False, index=index, primary_key=primary_key)
-
-
-def _final_has_time(state: BatchState) -> CheckConstraint:
-    return CheckConstraint(f"status <> '{state}' OR {state}_at IS NOT NULL", name=f"{state}_has_time")
-
+from batchway.db.schema.shared import Serial, final_has_time, metadata, reference, words
 
 meta = Table("meta", metadata, Column("key", String, primary_key=True), Column("value", Text, nullable=False))
-
-keys = Table(
-    "keys",
-    metadata,
-    Column("id", String, primary_key=True),
-    Column("name", String, nullable=False),
-    Column("project", String, nullable=False),
-    Column("hash", String, nullable=False, unique=True),
-    Column("admin", Boolean, nullable=False),
-    Column("created_at", Double, nullable=False),
-    Column("deleted_at", Double),
-)
 
 files = Table(
     "files",
@@ -67,6 +29,7 @@ files = Table(
     Column("id", String, primary_key=True),
     Column("project", String, nullable=False),
     Column("key_id", String, nullable=False),
+    Column("private", Boolean, nullable=False, default=False),
     Column("purpose", String, nullable=False),
     Column("filename", String, nullable=False),
     Column("bytes", BigInteger, nullable=False),
@@ -86,7 +49,7 @@ files = Table(
 file_faults = Table(
     "file_faults",
     metadata,
-    _reference("file_id", "files.id", primary_key=True),
+    reference("file_id", "files.id", primary_key=True),
     Column("faults", JSON, nullable=False),  # the first 10,000, as LineFault
 )
 
@@ -96,6 +59,7 @@ uploads = Table(
     Column("id", String, primary_key=True),
     Column("project", String, nullable=False),
     Column("key_id", String, nullable=False),
+    Column("private", Boolean, nullable=False, default=False),
     Column("filename", String, nullable=False),
     Column("purpose", String, nullable=False),
     Column("mime_type", String, nullable=False),
@@ -111,7 +75,7 @@ upload_parts = Table(
     "upload_parts",
     metadata,
     Column("id", String, primary_key=True),
-    _reference("upload_id", "uploads.id", index=True),
+    reference("upload_id", "uploads.id", index=True),
     Column("bytes", BigInteger, nullable=False),
     Column("storage_key", String, nullable=False),
     Column("created_at", Double, nullable=False),
@@ -123,6 +87,7 @@ batches = Table(
     Column("id", String, primary_key=True),
     Column("project", String, nullable=False),
     Column("key_id", String, nullable=False),
+    Column("private", Boolean, nullable=False, default=False),
     Column("endpoint", String, nullable=False),
     Column("input_file_id", String, nullable=False),
     Column("completion_window", String, nullable=False),
@@ -132,6 +97,10 @@ batches = Table(
     Column("provider", String),  # forced account or kind
     Column("priority", Integer, nullable=False, default=0),
     Column("extra", JSON),
+    Column("policies", JSON),  # the key's and its project's at creation: which models and providers lines may use
+    Column("input_tokens", BigInteger, nullable=False, default=0),  # estimated; what a live batch has enqueued
+    Column("traceparent", String),  # the caller's trace
+    Column("pause", JSON),  # while paused: {"reason", "message"}
     Column("output_expires_after", Integer),  # seconds
     Column("status", String, nullable=False),
     Column("expiring", Boolean, nullable=False, default=False),  # its window closed: jobs are being ended
@@ -156,19 +125,20 @@ batches = Table(
     Column("prepared_at", Double),  # its lines are split into jobs, or found faulty
     Column("not_before", Double, nullable=False, default=0),
     Column("attempts", Integer, nullable=False, default=0),
-    _words("status", BatchState),
-    *(_final_has_time(state) for state, after in BATCH_STEPS.items() if not after),
+    words("status", BatchState),
+    *(final_has_time(state) for state, after in BATCH_STEPS.items() if not after),
     Index("batches_by_age", "project", "created_at", "id"),
     Index("batches_due", "status", "not_before"),
     Index("batches_by_deadline", "status", "expires_at"),
     Index("batches_by_input", "input_file_id"),
+    Index("batches_by_key", "key_id", "status"),
 )
 
 jobs = Table(
     "jobs",
     metadata,
     Column("id", String, primary_key=True),
-    _reference("batch_id", "batches.id"),
+    reference("batch_id", "batches.id"),
     Column("ordinal", Integer, nullable=False),
     Column("token", String, nullable=False, unique=True),
     Column("account", String, nullable=False),
@@ -198,13 +168,14 @@ jobs = Table(
     Column("answers_key", String),  # the collected answers, in input order
     Column("usage", JSON),
     Column("amount", BigInteger),
+    Column("price", JSON),  # what its tokens were accounted at, so that a later price never changes a line's amount
     *(Column(f"{state}_at", Double) for state in JobState),
     Column("cancel_at", Double),  # set when the provider was asked to stop
     Column("poll_at", Double, nullable=False, default=0),
     Column("not_before", Double, nullable=False, default=0),
     Column("attempts", Integer, nullable=False, default=0),
-    _words("status", JobState),
-    _words("outcome", Outcome),
+    words("status", JobState),
+    words("outcome", Outcome),
     CheckConstraint(
         "status NOT IN ('ended', 'collected', 'accounted') OR outcome IS NOT NULL", name="ended_has_outcome"
     ),
@@ -220,7 +191,7 @@ chunks = Table(
     "chunks",
     metadata,
     Column("id", String, primary_key=True),
-    _reference("job_id", "jobs.id"),
+    reference("job_id", "jobs.id"),
     Column("ordinal", Integer, nullable=False),
     Column("account", String, nullable=False),
     Column("deadline", Double, nullable=False),
@@ -231,6 +202,7 @@ chunks = Table(
     Column("lines", Integer, nullable=False),
     Column("token", Integer, nullable=False, default=0),  # whoever raised it last owns the chunk
     Column("answered", Integer, nullable=False, default=0),
+    Column("spent", BigInteger, nullable=False, default=0),  # pico-dollars of its answers, as far as prices are known
     Column("queued_at", Double),
     Column("stop_at", Double),  # set when its job was asked to stop
     Column("done_at", Double),
@@ -254,55 +226,6 @@ segments = Table(
     Column("failed", Integer, nullable=False),
     Column("numbers", LargeBinary),  # the line numbers it holds, packed little-endian u32
     UniqueConstraint("batch_id", "seq"),
-)
-
-ledger = Table(
-    "ledger",
-    metadata,
-    Column("id", Serial, primary_key=True),
-    Column("job_id", String, nullable=False),
-    Column("batch_id", String, nullable=False, index=True),
-    Column("project", String, nullable=False),
-    Column("key_id", String, nullable=False),
-    Column("kind", String, nullable=False),  # usage
-    Column("account", String, nullable=False),
-    Column("model", String, nullable=False),
-    Column("lane", String, nullable=False),
-    Column("lines", BigInteger, nullable=False),
-    Column("input_tokens", BigInteger, nullable=False),
-    Column("cached_tokens", BigInteger, nullable=False),
-    Column("cache_write_tokens", BigInteger, nullable=False),
-    Column("output_tokens", BigInteger, nullable=False),
-    Column("reasoning_tokens", BigInteger, nullable=False),
-    Column("amount", BigInteger),  # null: the price is unknown
-    Column("price_source", String),
-    Column("created_at", Double, nullable=False),
-    UniqueConstraint("job_id", "kind", "model"),
-)
-
-holds = Table(
-    "holds",
-    metadata,
-    _reference("batch_id", "batches.id", primary_key=True),
-    Column("project", String, nullable=False),
-    Column("amount", BigInteger),  # null: a price is unknown
-    Column("opened_at", Double, nullable=False),
-    Column("settled_at", Double),
-    Column("settled_amount", BigInteger),
-)
-
-outbox = Table(
-    "outbox",
-    metadata,
-    Column("seq", Serial, primary_key=True),
-    Column("id", String, nullable=False, unique=True),
-    Column("type", String, nullable=False),
-    Column("subject", String, nullable=False, index=True),
-    Column("project", String, nullable=False),
-    Column("data", JSON, nullable=False),
-    Column("created_at", Double, nullable=False),
-    Column("told_at", Double),
-    Index("outbox_waiting", "told_at", "seq"),
 )
 
 idempotency = Table(
