@@ -5,6 +5,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 # Read as an archive for its price map, never installed; 1.107.x was compromised.
 LITELLM_VERSION := 1.109.1
+METERGRAPH_VERSION := 0.7.4
 VENV := .venv
 BIN := $(VENV)/bin
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv
@@ -46,9 +47,12 @@ demo: $(VENV)/stamp-demo  ## A real batch through a real small model, killed onc
 	$(BIN)/batchway demo
 
 prices: $(VENV)/stamp-dev  ## Make the price tables again from the pinned sources, and show what changed
-	$(PYTHON) -m pip download --quiet --no-deps --only-binary :all: --dest build litellm==$(LITELLM_VERSION)
+	$(PYTHON) -m pip download --quiet --no-deps --only-binary :all: --dest build \
+		litellm==$(LITELLM_VERSION) metergraph-core==$(METERGRAPH_VERSION)
 	$(BIN)/python scripts/make_prices.py build/litellm-$(LITELLM_VERSION)-*.whl --date $$(date -u +%F)
-	git diff --stat -- src/batchway/billing/tables
+	$(BIN)/python scripts/compare_prices.py build/litellm-$(LITELLM_VERSION)-*.whl \
+		build/metergraph_core-$(METERGRAPH_VERSION)-*.whl --date $$(date -u +%F)
+	git --no-pager diff --unified=0 -- src/batchway/billing/tables tests/unit/samples/prices.tsv
 
 lock: $(VENV)/stamp-uv  ## Resolve the locks again (LOCK_ARGS=--upgrade moves everything)
 	$(call COMPILE,requirements-dev.lock,--group dev)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import cli_page as commands
+import events_page as events
+import metrics_page as metrics
 import parameter_page as parameters
 
 from batchway.core import states
@@ -60,14 +62,29 @@ def cli_page() -> str:
     return "\n\n".join([opening, MADE_FROM.format(source="cli/"), rest])
 
 
+def events_page() -> str:
+    """docs/events.md: what is told, in which order, and what it holds."""
+    opening, rest = events.page().split("\n\n", 1)
+    return "\n\n".join([opening, MADE_FROM.format(source="core/event_data.py"), rest])
+
+
 def parameters_page() -> str:
     """docs/parameters.md: what becomes of each OpenAI parameter in each dialect."""
     opening, rest = parameters.page().split("\n\n", 1)
     return "\n\n".join([opening, MADE_FROM.format(source="dialects/"), rest])
 
 
+def metrics_page() -> str:
+    """docs/metrics.md: every metric, and every alert with what to do."""
+    opening, rest = metrics.page().split("\n\n", 1)
+    return "\n\n".join([opening, MADE_FROM.format(source="metrics.py"), rest])
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "cli.md": cli_page,
+    "events.md": events_page,
+    "events.schema.json": events.schema,
+    "metrics.md": metrics_page,
     "parameters.md": parameters_page,
     "states.md": states_page,
 }

@@ -9,43 +9,35 @@ and neither installed nor run. The invariant: a row that stands in a table is ne
 the row in force becomes a new row, valid from `--date`; what a source announces for later is dated as announced.
 
 Each source is a witness for the names it spells out; a pattern that merely fits a name is none. What two witnesses
-disagree on, a batch price that does not say what long prompts cost, and models billed by more than text tokens make no
+disagree on, a batch price that does not say what long prompts or audio cost, and models billed by other units make no
 row: they are listed in `left_out.tsv`. The parts of a batch price that may be completed by rule stand in `complete`.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import re
 import sys
-import zipfile
-from collections.abc import Iterator, Mapping
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Mapping
+from datetime import date, timedelta
 from decimal import Decimal
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from genai_prices import types as genai
 from genai_prices.data import providers as genai_providers
+from price_sources import PARTS, Known, changes_of, check_genai, names_in, of_genai, of_map, read_map, spells_out
 
 from batchway.billing.prices import TABLES, LongFigures, Row
 
-MAP = "litellm/model_prices_and_context_window_backup.json"
-MAP_SHA256 = (
-    "8f8060d8ce7a40c91b995c74d6a27657543d49e3c1c53430dabd556f244392c6"  # of the map in 1.109.1; 1.107.x was compromised
-)
-MAP_NAME, GENAI_NAME = "litellm 1.109.1", "genai-prices 0.2.3"
 TOKEN_MODES = {"chat", "completion", "responses", "embedding"}
-OTHER_UNITS = re.compile(r"audio|realtime|live|tts|image|lyria|transcribe|whisper|voxtral|ocr|-search|deep-research")
-PARTS = {  # ours: the map's, genai-prices'
-    "input": ("input_cost_per_token", "input_mtok"),
-    "cached": ("cache_read_input_token_cost", "cache_read_mtok"),
-    "cache_write": ("cache_creation_input_token_cost", "cache_write_mtok"),
-    "output": ("output_cost_per_token", "output_mtok"),
+OTHER_UNITS = re.compile(
+    r"realtime|live|tts|lyria|transcribe|whisper|voxtral|ocr|-search|deep-research|native-audio|gpt-.*image|embed-image"
+)
+APART = {  # what such names are billed by beside text, and what must be known of it
+    re.compile("audio"): ("audio_input", "audio_output"),
+    re.compile("image|nano-banana"): ("image_output",),
 }
 HALF = Decimal("0.5")
 
@@ -82,104 +74,8 @@ KINDS = {
 }
 
 
-class Known(msgspec.Struct, frozen=True):
-    """Figures with their long-context tiers and who said so."""
-
-    parts: dict[str, Decimal]
-    long: dict[int, dict[str, Decimal]]
-    source: str
-
-
 class Unusable(Exception):
     """Why a name gets no row."""
-
-
-# The price map --------------------------------------------------------------------------------------------------------
-
-
-def read_map(wheel: Path) -> dict[str, dict[str, Any]]:
-    """The price map of the wheel, its numbers as exact decimals."""
-    with zipfile.ZipFile(wheel) as archive:
-        raw = archive.read(MAP)
-    if hashlib.sha256(raw).hexdigest() != MAP_SHA256:
-        sys.exit(f"{wheel} does not hold the price map this script was written for: look at what changed first.")
-    return json.loads(raw, parse_float=Decimal)
-
-
-def of_map(entry: Mapping[str, Any], lane: str) -> Known | None:
-    """The map's figures for a lane; None when it has no price, or 0, which there means that nobody filled it in."""
-    suffix = "_batches" if lane == "native" else ""
-    parts = _map_parts(entry, suffix)
-    if "input" not in parts or ("output" not in parts and entry.get("mode") != "embedding"):
-        return None
-    tiers = {int(found[1]) * 1000 for key in entry if (found := re.search(r"_above_(\d+)k_tokens$", key))}
-    long = {tier: _map_parts(entry, f"_above_{tier // 1000}k_tokens{suffix}") for tier in tiers}
-    return Known(parts, {tier: figures for tier, figures in long.items() if "input" in figures}, MAP_NAME)
-
-
-def _map_parts(entry: Mapping[str, Any], suffix: str) -> dict[str, Decimal]:
-    figures = {part: Decimal(entry.get(keys[0] + suffix) or 0) * 1_000_000 for part, keys in PARTS.items()}
-    return {part: figure for part, figure in figures.items() if figure}
-
-
-# genai-prices ---------------------------------------------------------------------------------------------------------
-
-
-def spells_out(clause: Any, name: str) -> bool:
-    """Whether a clause means exactly this name, or a pattern that is anchored at both ends."""
-    match clause:
-        case genai.ClauseEquals(equals=text):
-            return text == name
-        case genai.ClauseRegex(regex=text):
-            return text.startswith("^") and text.endswith("$") and bool(re.fullmatch(text, name))
-        case genai.ClauseOr(or_=clauses):
-            return any(spells_out(inner, name) for inner in clauses)
-        case _:
-            return False
-
-
-def names_in(clause: Any) -> Iterator[str]:
-    """The names that a clause lists one by one."""
-    match clause:
-        case genai.ClauseEquals(equals=text):
-            yield text
-        case genai.ClauseOr(or_=clauses):
-            for inner in clauses:
-                yield from names_in(inner)
-        case _:
-            pass
-
-
-def of_genai(model: genai.ModelInfo, lane: str, day: date) -> Known | None:
-    """The figures of a day. A batch price counts only where it is written: the package itself falls back to live."""
-    moment = datetime(day.year, day.month, day.day, tzinfo=UTC)
-    if lane == "executed":
-        prices: dict[str, Any] = vars(model.get_prices(moment))
-    else:
-        prices = {}
-        for variant in model.price_variants or ():
-            current = variant.constraint is None or variant.constraint.active(moment)
-            if current and variant.when == {"processing": "batch"}:
-                prices = {**vars(variant.prices), **prices}
-    found = {part: prices[keys[1]] for part, keys in PARTS.items() if prices.get(keys[1])}
-    if "input" not in found:
-        return None
-    tiers = {tier.start for value in found.values() if isinstance(value, genai.TieredPrices) for tier in value.tiers}
-    long = {tier: {part: _at(value, tier + 1) for part, value in found.items()} for tier in tiers}
-    return Known({part: _at(value, 0) for part, value in found.items()}, long, GENAI_NAME)
-
-
-def _at(value: Any, tokens: int) -> Decimal:
-    if not isinstance(value, genai.TieredPrices):
-        return value
-    return next((tier.price for tier in reversed(value.tiers) if tokens > tier.start), value.base)
-
-
-def changes_of(model: genai.ModelInfo) -> list[date]:
-    """The days on which a price of this model begins."""
-    dated = [*(model.prices if isinstance(model.prices, list) else []), *(model.price_variants or [])]
-    starts = {item.constraint.start_date for item in dated if isinstance(item.constraint, genai.StartDateConstraint)}
-    return sorted(starts)
 
 
 # Both together --------------------------------------------------------------------------------------------------------
@@ -191,11 +87,18 @@ def agreed(one: Known | None, other: Known | None) -> Known | None:
         return one or other
     source = one.source if one.source == other.source else f"{one.source}, {other.source}"
     # The map names a tier by thousands, so one token less is the same tier, told more exactly.
-    one = Known(one.parts, {tier - (tier - 1 in other.long): figures for tier, figures in one.long.items()}, source)
+    one = Known(
+        one.parts,
+        {tier - (tier - 1 in other.long): figures for tier, figures in one.long.items()},
+        source,
+        one.regional,
+    )
+    if one.regional and other.regional and one.regional != other.regional:
+        raise Unusable(f"the sources disagree: in one region {one.regional} or {other.regional} times")
     if one.long and other.long and one.long.keys() != other.long.keys():
         raise Unusable(f"the sources disagree: long context above {[*one.long]} or {[*other.long]}")
     long = {tier: _merged(one.long.get(tier, {}), other.long.get(tier, {})) for tier in {**one.long, **other.long}}
-    return Known(_merged(one.parts, other.parts), long, source)
+    return Known(_merged(one.parts, other.parts), long, source, one.regional or other.regional)
 
 
 def _merged(one: dict[str, Decimal], other: dict[str, Decimal]) -> dict[str, Decimal]:
@@ -215,6 +118,9 @@ def complete(kind: Kind, name: str, batch: Known, live: Known | None) -> Known:
         batch = _cached_as_live(batch, live, always=kind.unstacked)
     if live.long.keys() - batch.long.keys():
         raise Unusable("no batch price for long context")
+    for part, text in (("audio_input", "input"), ("audio_output", "output"), ("image_output", "output")):
+        if part in live.parts and live.parts[part] != live.parts.get(text) and part not in batch.parts:
+            raise Unusable(f"no batch price for {part.replace('_', ' ')}")
     return batch
 
 
@@ -223,7 +129,7 @@ def _halved(batch: Known, live: Known) -> Known:
     long = {**batch.long, **{tier: {**_half(live.long[tier]), **batch.long.get(tier, {})} for tier in live.long}}
     notes = [f"{part} half of live" for part in PARTS if part in parts and part not in batch.parts]
     notes += ["long context half of live"] if long != batch.long else []
-    return Known(parts, long, "; ".join([batch.source, *notes]))
+    return Known(parts, long, "; ".join([batch.source, *notes]), batch.regional)
 
 
 def _half(figures: dict[str, Decimal]) -> dict[str, Decimal]:
@@ -238,12 +144,12 @@ def _cached_as_live(batch: Known, live: Known, *, always: bool) -> Known:
     parts = carried(batch.parts, live.parts)
     long = {tier: carried(figures, live.long.get(tier, {})) for tier, figures in batch.long.items()}
     changed = (parts, long) != (batch.parts, batch.long)
-    return Known(parts, long, f"{batch.source}; cached as live" if changed else batch.source)
+    return Known(parts, long, f"{batch.source}; cached as live" if changed else batch.source, batch.regional)
 
 
 def rows_of(kind: Kind, name: str, entries: list[Mapping[str, Any]], today: date) -> dict[str, list[Row]]:
     """The rows of a name by lane, oldest first; Unusable when today's live price is."""
-    model = _witness(kind, name)
+    model = witness(kind, name)
     days = [date.min, *changes_of(model)] if model else [date.min]
     spans = list(zip(days, [*days[1:], date.max], strict=True))
     rows: dict[str, list[Row]] = {"executed": [], "native": []}
@@ -251,6 +157,7 @@ def rows_of(kind: Kind, name: str, entries: list[Mapping[str, Any]], today: date
         inside = min(max(start, today), end - timedelta(days=1)) if start <= today else start
         current = entries if start <= today < end else []
         known = {lane: _known(model, current, lane, inside) for lane in rows}
+        _check_units(name, known["executed"])
         if known["native"]:
             known["native"] = complete(kind, name, known["native"], known["executed"])
         for lane, figures in known.items():
@@ -265,7 +172,8 @@ def _models(kind: Kind) -> list[genai.ModelInfo]:
     return [model for provider in genai_providers if provider.id == kind.genai for model in provider.models]
 
 
-def _witness(kind: Kind, name: str) -> genai.ModelInfo | None:
+def witness(kind: Kind, name: str) -> genai.ModelInfo | None:
+    """The model of genai-prices that spells this name out."""
     return next((model for model in _models(kind) if spells_out(model.match, name)), None)
 
 
@@ -278,6 +186,12 @@ def _known(model: genai.ModelInfo | None, entries: list[Mapping[str, Any]], lane
     return known
 
 
+def _check_units(name: str, live: Known | None) -> None:
+    for names, parts in APART.items():
+        if names.search(name) and not (live and all(part in live.parts for part in parts)):
+            raise Unusable(f"no price for its {names.pattern.split('|')[0]} tokens")
+
+
 def _row(name: str, lane: Any, known: Known, days: tuple[date | None, date]) -> Row:
     begins, today = days
     parts = {part: Decimal(_text(figure)) for part, figure in known.parts.items()}
@@ -285,7 +199,8 @@ def _row(name: str, lane: Any, known: Known, days: tuple[date | None, date]) -> 
         LongFigures(above=tier, **{part: Decimal(_text(figure)) for part, figure in figures.items()})
         for tier, figures in sorted(known.long.items())
     )
-    return Row(model=name, lane=lane, valid_from=begins, long=long, source=known.source, read=today, **parts)
+    said: dict[str, Any] = {"source": known.source, "read": today, "long": long, "regional": known.regional}
+    return Row(model=name, lane=lane, valid_from=begins, **said, **parts)
 
 
 def _append(rows: list[Row], row: Row) -> None:
@@ -298,7 +213,7 @@ def _append(rows: list[Row], row: Row) -> None:
 
 def figures_of(row: Row) -> tuple[Any, ...]:
     """What a row says, without where it was read."""
-    return row.input, row.cached, row.cache_write, row.output, row.long
+    return *(getattr(row, part) for part in PARTS), row.long, row.regional
 
 
 def _text(figure: Decimal) -> str:
@@ -311,16 +226,11 @@ def _text(figure: Decimal) -> str:
 
 def collect(kind: Kind, prices: Mapping[str, Mapping[str, Any]], today: date) -> tuple[list[Row], dict[str, str]]:
     """Every row of a kind, and the names left out with the reason."""
-    entries: dict[str, list[Mapping[str, Any]]] = {name: [] for name in _listed(kind)}
-    for name, entry in prices.items():
-        if re.fullmatch(kind.providers, entry.get("litellm_provider", "")) and entry.get("mode") in TOKEN_MODES:
-            bare = next((name.removeprefix(prefix) for prefix in kind.prefixes if name.startswith(prefix)), name)
-            entries.setdefault(bare, []).append(entry)
     rows: list[Row] = []
     left_out: dict[str, str] = {}
-    for name, found in sorted(entries.items()):
+    for name, found in sorted(entries_of(kind, prices).items()):
         if OTHER_UNITS.search(name):
-            left_out[name] = "billed by more than text tokens"
+            left_out[name] = "billed by other units than tokens of text, audio and images"
             continue
         try:
             lanes = rows_of(kind, name, found, today)
@@ -331,7 +241,24 @@ def collect(kind: Kind, prices: Mapping[str, Mapping[str, Any]], today: date) ->
     return rows, left_out
 
 
-def _listed(kind: Kind) -> set[str]:
+def entries_of(kind: Kind, prices: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """The map's entries for every name of a kind that any source lists."""
+    entries: dict[str, list[Mapping[str, Any]]] = {name: [] for name in listed(kind)}
+    for name, entry in prices.items():
+        if re.fullmatch(kind.providers, entry.get("litellm_provider", "")) and _by_tokens(entry):
+            bare = next((name.removeprefix(prefix) for prefix in kind.prefixes if name.startswith(prefix)), name)
+            entries.setdefault(bare, []).append(entry)
+    return entries
+
+
+def _by_tokens(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry is billed by units that answers count: images too, but not images in the prompt."""
+    draws = entry.get("mode") == "image_generation" and "output_cost_per_image_token" in entry
+    return entry.get("mode") in TOKEN_MODES or (draws and "input_cost_per_image_token" not in entry)
+
+
+def listed(kind: Kind) -> set[str]:
+    """The names that genai-prices lists one by one."""
     return {name for model in _models(kind) for name in names_in(model.match)}
 
 
@@ -380,8 +307,7 @@ def main() -> None:
     parser.add_argument("wheel", type=Path, help="the litellm wheel")
     parser.add_argument("--date", type=date.fromisoformat, required=True, help="the day the figures are read")
     options = parser.parse_args()
-    if f"genai-prices {version('genai-prices')}" != GENAI_NAME:
-        sys.exit(f"This script was written for {GENAI_NAME}: look at what changed first.")
+    check_genai()
     prices = read_map(options.wheel)
     left: list[str] = []
     for name, kind in KINDS.items():

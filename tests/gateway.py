@@ -173,7 +173,7 @@ class Gateway:
             raise Refused(f"{method} {path}: {answer.status} {data[:500]!r}")
         return json.loads(data) if "json" in answer.headers.get("content-type", "").split(";")[0].split("/") else data
 
-    def upload(self, content: bytes) -> str:
+    def upload(self, content: bytes, **headers: str) -> str:
         """The id of a batch input file."""
         head = (
             f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--{BOUNDARY}\r\n'
@@ -181,7 +181,7 @@ class Gateway:
         )
         data = head.encode() + content + f"\r\n--{BOUNDARY}--\r\n".encode()
         form = f"multipart/form-data; boundary={BOUNDARY}"
-        return self.ask("POST", "/v1/files", data, content_type=form)["id"]
+        return self.ask("POST", "/v1/files", data, content_type=form, **headers)["id"]
 
     def create(self, file_id: str, window: str = "24h", **headers: str) -> str:
         """The id of a chat batch over that file."""

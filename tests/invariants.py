@@ -23,7 +23,7 @@ from tests.simulator import FINAL, Simulator
 
 NEVER_RUN = frozenset({"batch_expired", "batch_cancelled"})  # in the error file, but not counted as failed
 ADDED = frozenset({"cursor", "amount_usd"})  # what `/results` puts into a line
-TABLES = ("batches", "jobs", "ledger", "holds", "outbox", "files", "segments", "chunks")
+TABLES = ("batches", "jobs", "ledger", "holds", "budgets", "outbox", "files", "segments", "chunks")
 USAGE = ("input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens", "reasoning_tokens")
 
 
@@ -59,6 +59,7 @@ def read(database: str, storage: Path, batch_id: str) -> Remains:
         name: [row for row in found if row.get("batch_id", batch_id) == batch_id or name == "files"]
         for name, found in rows.items()
     }
+    of_batch["every hold"] = rows["holds"]  # budgets are not one batch's
     return Remains(batch, of_batch, storage, (storage / source["storage_key"]).read_bytes().splitlines())
 
 
@@ -75,6 +76,7 @@ def violations(
         *_lines(remains, output, errors),
         *_counts(remains, output, errors),
         *_money(remains, output, kinds),
+        *_budgets(remains),
         *_events(remains),
         *_objects(remains, cut_uploads),
     ]
@@ -183,6 +185,22 @@ def _money(remains: Remains, output: list[dict[str, Any]], kinds: Mapping[str, s
         yield f"the batch's amount is said to be {'un' if known else ''}known"
     if known and remains.batch["amount"] != (_ledger_sum(remains) or 0):
         yield f"the batch's amount is {remains.batch['amount']}, the ledger's {_ledger_sum(remains)}"
+
+
+def _budgets(remains: Remains) -> Iterator[str]:
+    """A budget says what the holds of its owner say that were opened in its period."""
+    for budget in remains.rows["budgets"]:
+        kind, _, name = budget["owner"].partition(":")
+        column = {"key": "key_id", "project": "project"}.get(kind)
+        mine = [
+            hold
+            for hold in remains.rows["every hold"]
+            if hold["opened_at"] >= budget["starts_at"] and (column is None or hold[column] == name)
+        ]
+        held = sum(hold["amount"] or 0 for hold in mine if hold["settled_at"] is None)
+        settled = sum(hold["settled_amount"] or 0 for hold in mine)
+        if (budget["held"], budget["settled"]) != (held, settled):
+            yield f"{budget['owner']} says {budget['held']} held and {budget['settled']} settled: {held}, {settled}"
 
 
 def _ledger_sum(remains: Remains) -> int | None:

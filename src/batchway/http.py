@@ -17,6 +17,7 @@ sent; only the cause "client error (Connect)" says that nothing was. `test_http.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Container, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -41,8 +42,12 @@ from pyreqwest.proxy import ProxyBuilder
 from pyreqwest.request import RequestBuilder, StreamRequest
 from pyreqwest.response import Response
 
+from batchway import metrics
 from batchway.core.errors import Fault, ProviderError
-from batchway.core.refusal import refusal
+from batchway.core.refusal import refusal, shown
+from batchway.core.retry import ONCE, REPEATABLE, SAFE, Retry
+
+log = logging.getLogger(__name__)
 
 MAX_BODY = 4 << 20
 MAX_ANSWER = 64 << 20  # of an executed line: thousands of embeddings
@@ -52,27 +57,6 @@ SUCCESS = range(200, 300)
 T = TypeVar("T")
 Source = Callable[[], AsyncIterator[bytes]]  # opens a body; a repeat opens it again
 Query = Mapping[str, str | int | bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """How often a call is tried, and whether a second try could do a thing twice.
-
-    The wait before try n is drawn from 0 to `base * 2**(n-1)` seconds, at most `cap` (full jitter); a `Retry-After` is
-    obeyed instead. No try starts later than `total` seconds after the first.
-    """
-
-    idempotent: bool
-    attempts: int = 4
-    base: float = 0.5
-    cap: float = 20.0
-    total: float = 90.0
-
-
-NO_RETRY = Retry(idempotent=False, attempts=1)
-ONCE = Retry(idempotent=False)  # repeated only when nothing was sent
-SAFE = Retry(idempotent=True)
-REPEATABLE = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})  # RFC 9110, 9.2.2
 
 
 class NotSent(ProviderError):
@@ -114,7 +98,7 @@ class _Call:
 
     @property
     def name(self) -> str:
-        return _name(self.method, self.url)
+        return shown(self.method, self.url)
 
 
 class Download:
@@ -151,9 +135,12 @@ class Download:
 
 
 class Http:
-    """A client with one pool of connections; proxies come from the environment, but never for loopback."""
+    """A client with one pool of connections; proxies come from the environment, but never for loopback.
 
-    def __init__(
+    `pinned` maps hosts (lower case) to the address where they are found, whatever DNS says, and then without a proxy.
+    """
+
+    def __init__(  # noqa: PLR0913 - public API
         self,
         *,
         user_agent: str,
@@ -162,6 +149,7 @@ class Http:
         connect_timeout: float = 10.0,
         pool_idle: float = 30.0,
         max_connections: int | None = None,
+        pinned: Mapping[str, str] | None = None,
     ) -> None:
         self._random = random
         self._sleep = sleep
@@ -174,7 +162,7 @@ class Http:
             .max_connections(max_connections)
             .no_proxy()
         )
-        self._client: Client = _with_proxies(builder).build()
+        self._client: Client = (_with_proxies(builder) if pinned is None else _pinned(builder, pinned)).build()
 
     async def close(self) -> None:
         """Close every connection; calls in flight fail."""
@@ -188,11 +176,11 @@ class Http:
                 found = bytes(await answer.body_reader.read(MAX_ANSWER + 1) or b"")
                 if len(found) <= MAX_ANSWER:
                     return Reply(answer.status, _plain(answer.headers), found)
-            failure = _too_big(_name("POST", url), MAX_ANSWER, idempotent=False)
+            failure = _too_big(shown("POST", url), MAX_ANSWER, idempotent=False)
         except PyreqwestError as error:
-            failure = _silence(_name("POST", url), error, idempotent=False)
+            failure = _silence(shown("POST", url), error, idempotent=False)
         except ValueError:
-            failure = _unbuildable(_name("POST", url))
+            failure = _unbuildable(shown("POST", url))
         raise failure
 
     async def request(  # noqa: PLR0913 - public API
@@ -217,14 +205,8 @@ class Http:
         if json is not None:
             headers = {"content-type": "application/json", **(headers or {})}
             body = json
-
-        def fill(builder: RequestBuilder) -> RequestBuilder:
-            if body is None:
-                return builder
-            return builder.body_bytes(body) if isinstance(body, bytes) else builder.body_stream(body())
-
         chosen = retry or (SAFE if method in REPEATABLE else ONCE)
-        call = _Call(method, url, headers, query, fill, timeout, chosen, ok, max_body)
+        call = _Call(method, url, headers, query, _filling(body), timeout, chosen, ok, max_body)
         return await self._persist(call, self._whole)
 
     async def upload_multipart(
@@ -250,7 +232,7 @@ class Http:
         return await self._persist(_Call("POST", url, headers, None, fill, timeout, retry), self._whole)
 
     @asynccontextmanager
-    async def stream(
+    async def stream(  # noqa: PLR0913 - public API
         self,
         url: str,
         *,
@@ -259,12 +241,14 @@ class Http:
         timeout: float,
         retry: Retry = SAFE,
         ok: Container[int] = SUCCESS,
+        post: bytes | None = None,
     ) -> AsyncGenerator[Download]:
-        """An open GET for a large answer. `timeout` is the longest silence in seconds, not the whole download.
+        """An open answer to a GET, or to a `post`. `timeout` is the longest silence in seconds, not the whole download.
 
         Only the opening is retried: after the first bytes the caller knows where to go on, by `Range`.
         """
-        call = _Call("GET", url, headers, query, lambda builder: builder, timeout, retry, ok)
+        method = "GET" if post is None else "POST"
+        call = _Call(method, url, headers, query, _filling(post), timeout, retry, ok)
         opened, download = await self._persist(call, self._open)
         try:
             yield download
@@ -282,7 +266,11 @@ class Http:
                 error.add_note(f"after {tries} of {call.retry.attempts} attempts")
                 repeatable = error.retryable and (call.retry.idempotent or isinstance(error, NotSent))
                 delay = self._delay(call.retry, tries, error.retry_after)
-                if not repeatable or tries >= call.retry.attempts or clock() + delay > last_start:
+                again = repeatable and tries < call.retry.attempts and clock() + delay <= last_start
+                metrics.tried(error, again=again)
+                where = call.name.partition("/")[0]  # without the path: that of a webhook is a secret
+                log.debug("try %d: %s: %s, status %s", tries, where, error.fault, error.status)
+                if not again:
                     raise
             await self._sleep(delay)
         raise AssertionError
@@ -341,6 +329,14 @@ class Http:
         raise failure
 
 
+def _filling(body: bytes | Source | None) -> Callable[[RequestBuilder], RequestBuilder]:
+    if body is None:
+        return lambda builder: builder
+    if isinstance(body, bytes):
+        return lambda builder: builder.body_bytes(body)
+    return lambda builder: builder.body_stream(body())
+
+
 def _with_proxies(builder: ClientBuilder) -> ClientBuilder:
     proxies = getproxies_environment()
     spared = ",".join(filter(None, [LOOPBACK, proxies.get("no", "")]))
@@ -350,11 +346,10 @@ def _with_proxies(builder: ClientBuilder) -> ClientBuilder:
     return builder
 
 
-def _name(method: str, url: str) -> str:
-    """Method, host and path: what may be shown of a URL, for its query and user part may hold keys."""
-    place = url.partition("?")[0].partition("#")[0].partition("://")[2] or "?"
-    authority, slash, path = place.partition("/")
-    return f"{method} {authority.rpartition('@')[2]}{slash}{path}"
+def _pinned(builder: ClientBuilder, addresses: Mapping[str, str]) -> ClientBuilder:
+    for host, address in addresses.items():
+        builder = builder.resolve(host, address, 0)  # 0: at the URL's own port
+    return builder
 
 
 def _plain(headers: HeaderMap) -> dict[str, str]:

@@ -17,10 +17,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from batchway import pipeline
+from batchway import logs, pipeline
 from batchway.app import Gateway
 from batchway.db import batches, jobs
 from batchway.pipeline.housekeeping import keep_house
+from batchway.pipeline.resume import resume_paused
 from batchway.pipeline.trip import Trip
 
 log = logging.getLogger(__name__)
@@ -32,6 +33,7 @@ HANDED = 5.0
 FIND = 200  # rows at a time
 LONGEST_WAIT = 300.0
 TIDY = 60.0  # seconds between two rounds of housekeeping
+RESUME = 5.0  # seconds between two looks for paused batches when no bell says that there is money
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class Worker:
         self._trip = gateway.trip
         self._engine = gateway.engine
         self._executor = gateway.executor
+        self._teller = gateway.teller
         self._roles: frozenset[str] = frozenset(gateway.settings.roles)
         self._handed: dict[tuple[str, str], float] = {}
         self._ended: set[str] = set()  # executed jobs whose last chunk is done: to be looked at now
@@ -84,6 +87,7 @@ class Worker:
         for task in self._loops:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
+        await self._teller.close()
         if self._loops:
             self._executor.leave()
             await self._engine.close(timeout)
@@ -97,12 +101,17 @@ class Worker:
             yield _loop("poller", self._poll, bells.polls, min(TICK, self._trip.poll_seconds))
         if "housekeeping" in self._roles:
             yield _loop("deadlines", self._expire, asyncio.Event())
+            yield _loop("teller", self._teller.once, self._teller.bell)
+            yield _loop("resumer", partial(resume_paused, self._trip), bells.money, RESUME)
             yield _loop("housekeeping", partial(keep_house, self._trip), asyncio.Event(), TIDY)
 
     def _body(self, duty: Duty) -> Callable[[str], Awaitable[None]]:
         async def body(key: str) -> None:
             try:
+                logs.note(**await self._ids(duty, key))
+                log.debug("%s begins", duty.name)
                 await duty.body(self._trip, key)
+                log.debug("%s is done", duty.name)
             except Exception:
                 await self._trip.db.write(duty.fail, key, self._trip.clock(), LONGEST_WAIT)
                 raise
@@ -111,6 +120,12 @@ class Worker:
                 self._trip.bells.work.set()
 
         return body
+
+    async def _ids(self, duty: Duty, key: str) -> dict[str, str]:
+        """What the log says of this work."""
+        if duty.body is not pipeline.settle:
+            return {"batch_id": key}
+        return {"batch_id": (await self._trip.db.read(jobs.get, key))["batch_id"], "job_id": key}
 
     async def _start_due(self) -> None:
         now = self._trip.clock()
@@ -130,7 +145,8 @@ class Worker:
 
     async def _expire(self) -> None:
         for batch_id in await self._trip.db.read(batches.past_deadline, self._trip.clock(), FIND):
-            await pipeline.expire(self._trip, batch_id)
+            with logs.within(batch_id=batch_id):
+                await pipeline.expire(self._trip, batch_id)
 
     def _job_ended(self, job_id: str) -> None:
         self._ended.add(job_id)

@@ -226,6 +226,20 @@ def test_prices_are_known_by_the_base_model(sim: Running, tools: Tools) -> None:
     assert not account.known("gpt-5")
 
 
+def test_a_data_zone_has_its_own_price_or_none_at_all(sim: Running, tools: Tools) -> None:
+    mini = {"base_model": "gpt-4.1-mini"}
+    nano = {"base_model": "gpt-4.1-nano", "data_zone": "us"}
+    zones = {"eu": mini | {"data_zone": "eu"}, "apac": mini | {"data_zone": "apac"}}
+    account = opened(tools, sim, deployments={**zones, "nano": nano})
+    prices = Prices()
+    eu, apac, anywhere = (prices.price("azure", account.priced_as(name), "native", 2e9) for name in ("eu", "apac", "x"))
+    assert eu is not None
+    assert eu == prices.price("azure", "eu/gpt-4.1-mini", "native", 2e9)
+    assert (apac, anywhere) == (None, None)
+    assert account.priced_as("gpt-4.1-nano") == "us/gpt-4.1-nano", "all its deployments are in one zone"
+    assert prices.price("azure", account.priced_as("gpt-4.1-mini"), "native", 2e9) is None, "they are in several"
+
+
 # Settings -------------------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,6 @@ each hand-over to the engine. Nothing of the gateway knows of them: they are wra
 from __future__ import annotations
 
 import json
-import logging
 import os
 import re
 import signal
@@ -22,8 +21,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from batchway import logs
 from batchway.cli import serving
-from batchway.cli.serve import LOG_FORMAT
 from batchway.db.engine import Database
 from batchway.engine import Engine
 from batchway.http import Http
@@ -110,7 +109,7 @@ def _be_born(wanted: dict[str, Any]) -> None:
     place_points(Points(wanted["points"], wanted["die"]))
     try:
         settings = load(Path(wanted["config"]))
-        logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT)
+        logs.setup(settings.log_format, settings.log_level)
         serving.serve(settings, lambda _started: None)
     except BaseException:
         traceback.print_exc()

@@ -54,6 +54,8 @@ class Scene:
     """Runs batches one after the other."""
 
     def __init__(self, folder: Path, nursery: Nursery, content: bytes, during: During | None, options: Any) -> None:
+        options = dict(options)
+        self._settings: dict[str, Any] = options.pop("settings", {})
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._nursery = nursery
@@ -78,7 +80,7 @@ class Scene:
         folder.mkdir()
         native = {"api_key": "sim", "base_url": self._simulator.base_url}
         local = {**native, "kind": "openai_compatible", "models": ["llama"], "concurrency": 4}
-        settings = {"poll_seconds": 0.1, "providers": {"openai": native, "local": local}}
+        settings = {"poll_seconds": 0.1, "providers": {"openai": native, "local": local}} | self._settings
         gateway = Gateway(folder / "home", settings, self._nursery.fork)
         self._simulator.forget()
         started = time.monotonic()
@@ -135,7 +137,7 @@ def first_of_each(points: Iterable[str], times: int = 1) -> list[str]:
 def try_all(
     folder: Path, points: Iterable[str], *, content: bytes, during: During | None = None, **options: Any
 ) -> dict[str, Run]:
-    """A run for each point, in lanes side by side."""
+    """A run for each point, in lanes side by side. `options` are the simulator's, but `settings` are the gateway's."""
     waiting = iter(list(points))
     runs: dict[str, Run] = {}
     with ExitStack() as stack:

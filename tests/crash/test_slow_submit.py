@@ -21,6 +21,7 @@ from batchway.pipeline.trip import Trip
 from batchway.providers.accounts import Accounts
 from batchway.providers.protocol import Account
 from batchway.storage import open_storage
+from tests.stages.world import webhook_endpoints
 
 UPLOAD = 3600.0  # seconds that passed between our commit and the call that creates the provider's batch
 
@@ -63,6 +64,7 @@ async def world(tmp_path) -> AsyncIterator[Any]:
         scratch=tmp_path,
         alive=lambda: True,
         max_file_bytes=1 << 20,
+        webhooks=webhook_endpoints(lambda: now[0]),
     )
     await database.write(_submitting, now[0])
     now[0] += UPLOAD

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ def test_a_table_comes_back_with_its_answers(said, tmp_path: Path) -> None:
     assert (code, out) == (0, "")
     assert "1 lines, 1 answered, 0 failed" in err
     header, row = (tmp_path / "out.csv").read_text().splitlines()
-    assert header == "text,label,answer,error,input_tokens,output_tokens,cost"
+    assert header == "text,label,answer,error,input_tokens,output_tokens,amount_usd"
     assert row.startswith("good,1,")
 
 
@@ -188,6 +189,16 @@ def test_the_results_are_json_lines_or_one_json_list(said, ended: dict[str, Any]
     assert in_order == [f"line {number}" for number in range(LINES)]
     cursor = json.loads(out.splitlines()[-1])["cursor"]
     assert said("results", ended["id"], "--after", cursor)[1] == ""
+
+
+def test_results_become_a_table_whose_amounts_are_the_batchs(said, ended: dict[str, Any], tmp_path: Path) -> None:
+    told = json.loads(said("results", ended["id"], "-o", tmp_path / "o.csv", "--order", "input", "--json")[1])
+    header, *rows = (tmp_path / "o.csv").read_text().splitlines()
+    assert (told["lines"], header) == (LINES, "custom_id,answer,error,input_tokens,output_tokens,amount_usd")
+    amounts = [Decimal(row.rpartition(",")[2] or 0) for row in rows]
+    assert sum(amounts) == Decimal(ended["batchway"]["amount_usd"]) > 0
+    assert "amount_usd" not in said("results", ended["id"], "--no-amounts")[1]
+    assert said("results", ended["id"])[1].count("amount_usd") == ended["request_counts"]["completed"]
 
 
 def test_an_ended_batch_is_retried_but_not_cancelled(said, ended: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 import batchway
 from batchway import AsyncClient, Client
-from batchway.sdk import calls, functions
+from batchway.sdk import access, calls, costs, events, functions, webhooks
 from tests.tiny_gateway import JSONL, KEY, LINE, client, gateway, naps, served
 
 __all__ = ["gateway", "naps", "served"]
@@ -141,9 +141,15 @@ def test_an_unknown_id_with_a_provider_is_adopted(gateway):
 
 def test_every_operation_has_a_twin_and_a_method_with_the_same_signature():
     operations = [
-        name for name, value in vars(calls).items() if inspect.isfunction(value) and value.__module__ == calls.__name__
+        name
+        for module in (calls, access, costs, events, webhooks)
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__
+        if "options" in value.__annotations__
     ]
-    for name in (*(name for name in operations if not name.startswith("_")), "run"):
+    public = [name for name in operations if not name.startswith("_")]
+    assert {"create_batch", "rotate_key", "set_budget"} <= set(public)
+    for name in (*public, "run"):
         one, twin = getattr(batchway, name), getattr(batchway, f"a{name}")
         assert inspect.signature(one) == inspect.signature(twin) == inspect.signature(getattr(Client(), name))
         assert inspect.signature(getattr(AsyncClient(), name)) == inspect.signature(one)

@@ -110,7 +110,7 @@ def test_a_key_is_shown_once_and_lets_nobody_in_when_deleted(served):
     assert served.ask("DELETE", f"/v1/keys/{made['id']}").json["deleted"]
     assert served.ask("GET", "/v1/files", key=made["key"]).status == 401
     assert served.ask("DELETE", f"/v1/keys/{made['id']}").status == 404
-    for body, param in [({}, "name"), ({"name": ""}, "name"), ({"name": "n", "scopes": ["read"]}, "scopes")]:
+    for body, param in [({}, "name"), ({"name": ""}, "name"), ({"name": "n", "scope": ["read"]}, "scope")]:
         assert served.ask("POST", "/v1/keys", body).error["param"] == param
 
 
@@ -297,7 +297,7 @@ def test_the_log_has_a_line_a_request_without_secrets(served, caplog):
         served.ask("GET", "/v1/forged%0Aline")
         served.ask("GET", "/v1/files")  # a line is written behind its answer: the last may still be missing
     lines = [record.getMessage() for record in caplog.records if record.name == "batchway.access"]
-    assert re.fullmatch(r"GET /v1/files 200 [\d.]+ms logged", lines[0])
+    assert re.fullmatch(r"GET /v1/files 200 [\d.]+ms", lines[0])
     assert "\n" not in lines[1]
     assert not [text for text in lines if MASTER in text or "hidden" in text]
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from batchway.core.errors import KeyReused, NotFound
+from batchway.core.principal import Sight
 from batchway.db import idempotency, keys, uploads
 from batchway.db.engine import Database
 from batchway.db.idempotency import AlreadyAnswered
@@ -106,4 +107,4 @@ def test_an_upload_that_nobody_completed_expires_once_with_its_parts(db):
     assert not db.write_now(uploads.end, "upload_a", "completed", "file-1")
     assert list(db.write_now(uploads.parts, "upload_b")) == ["part_upload_b"]
     with pytest.raises(NotFound):
-        db.write_now(uploads.get, "upload_b", "another project")
+        db.write_now(uploads.get, "upload_b", Sight("another project", "k"))

@@ -72,8 +72,8 @@ def usage_in(completion) -> Usage:
 
 
 @quick
-@given(prompt=count, cached=count, said=count, thought=count, tools=count)
-def test_every_token_that_gemini_counts_is_counted(prompt, cached, said, thought, tools):
+@given(prompt=count, cached=count, said=count, thought=count, tools=count, heard=count, drawn=count)
+def test_every_token_that_gemini_counts_is_counted(prompt, cached, said, *, thought, tools, heard, drawn):
     counted = {
         "promptTokenCount": prompt,
         "cachedContentTokenCount": cached,
@@ -81,11 +81,20 @@ def test_every_token_that_gemini_counts_is_counted(prompt, cached, said, thought
         "thoughtsTokenCount": thought,
         "toolUsePromptTokenCount": tools,
         "totalTokenCount": prompt + said + thought + tools,
+        "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 1}, {"modality": "AUDIO", "tokenCount": heard}],
+        "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": drawn}],
     }
     told = {name: value for name, value in counted.items() if value}  # as Google leaves out zeros
     completion = gemini.from_native(CHAT, {"usageMetadata": told}, {}, "m")
     openai.types.chat.ChatCompletion.model_validate(completion)
-    assert usage_in(completion) == Usage(prompt + tools, cached, 0, said + thought, thought)
+    assert usage_in(completion) == Usage(
+        input_tokens=prompt + tools,
+        cached_tokens=cached,
+        audio_input_tokens=heard,
+        output_tokens=said + thought,
+        reasoning_tokens=thought,
+        image_output_tokens=drawn,
+    )
     assert completion["usage"]["total_tokens"] == prompt + said + thought + tools
 
 
@@ -103,7 +112,13 @@ def test_every_token_that_claude_counts_is_counted(fresh, read, written, said, t
     completion = anthropic.from_native(CHAT, {"usage": usage}, {}, "m")
     openai.types.chat.ChatCompletion.model_validate(completion)
     read, written = read or 0, written or 0
-    assert usage_in(completion) == Usage(fresh + read + written, read, written, said, thought)
+    assert usage_in(completion) == Usage(
+        input_tokens=fresh + read + written,
+        cached_tokens=read,
+        cache_write_tokens=written,
+        output_tokens=said,
+        reasoning_tokens=thought,
+    )
     details = completion["usage"].get("prompt_tokens_details", {}).get("cache_write_tokens_details", {})
     assert sum(details.values()) == written
 

@@ -14,7 +14,8 @@ from batchway.core.money import to_dollars, to_pico
 from batchway.core.usage import NO_USAGE, Usage
 
 figure = st.decimals(min_value=0, max_value=1000, places=6)  # dollars a million tokens, to the pico-dollar a token
-figures = st.fixed_dictionaries({"input": figure}, optional={"cached": figure, "cache_write": figure, "output": figure})
+PARTS = ("cached", "cache_write", "audio_input", "output", "audio_output", "image_output")
+figures = st.fixed_dictionaries({"input": figure}, optional=dict.fromkeys(PARTS, figure))
 
 
 def row(parts: dict, long: tuple[LongFigures, ...] = ()) -> Row:
@@ -27,17 +28,25 @@ def usage(draw, most: int = 2_000_000) -> Usage:
     cached = draw(st.integers(0, tokens))
     output = draw(st.integers(0, most))
     written = draw(st.integers(0, tokens - cached))
-    return Usage(tokens, cached, written, output, draw(st.integers(0, output)))
+    heard = draw(st.integers(0, tokens - cached - written))
+    spoken = draw(st.integers(0, output))
+    drawn = draw(st.integers(0, output - spoken))
+    return Usage(tokens, cached, written, heard, output, draw(st.integers(0, output)), spoken, drawn)
 
 
 def exactly(parts: dict, spent: Usage) -> Decimal:
     """The amount in dollars, by decimal arithmetic over the figures as published."""
-    fresh = spent.input_tokens - spent.cached_tokens - spent.cache_write_tokens
+    fresh = spent.input_tokens - spent.cached_tokens - spent.cache_write_tokens - spent.audio_input_tokens
+    text = spent.output_tokens - spent.audio_output_tokens - spent.image_output_tokens
+    output = parts.get("output", Decimal(0))
     millions = (
         fresh * parts["input"]
         + spent.cached_tokens * parts.get("cached", parts["input"])
         + spent.cache_write_tokens * parts.get("cache_write", parts["input"])
-        + spent.output_tokens * parts.get("output", Decimal(0))
+        + spent.audio_input_tokens * parts.get("audio_input", parts["input"])
+        + text * output
+        + spent.audio_output_tokens * parts.get("audio_output", output)
+        + spent.image_output_tokens * parts.get("image_output", output)
     )
     return millions.scaleb(-6)
 
@@ -81,6 +90,7 @@ def test_an_estimate_is_ordered_and_its_high_holds_every_answer_within_the_limit
     demand = Demand(
         route=Route(account="a", model="m"),
         kind="k",
+        priced_as="m",
         lines=lines,
         input_tokens=tokens,
         output_limit=limit if unlimited < lines else 0,
@@ -90,6 +100,6 @@ def test_an_estimate_is_ordered_and_its_high_holds_every_answer_within_the_limit
     assert 0 <= found.output_tokens.low <= found.output_tokens.likely <= found.output_tokens.high
     amounts = [to_pico(text) for text in (found.amount_usd.low, found.amount_usd.likely, found.amount_usd.high)]
     assert amounts == sorted(amounts)
-    assert high_amount(found) == amounts[2]
+    assert high_amount(demand, Prices(lambda _: [row(parts)]), 0.0) == amounts[2]
     answered = Usage(input_tokens=tokens, output_tokens=demand.output_limit)
     assert price_of(row(parts)).amount(answered) <= amounts[2]

@@ -140,7 +140,7 @@ async def happen(world, batch_id: str, what: str, how) -> None:
     elif what == "lie":
         world.alpha.lies = 1
     elif (await world.row(batch_id))["status"] not in FINAL_BATCH_STATES:
-        await (cancel(world.trip, batch_id, WHO.project) if what == "cancel" else expire(world.trip, batch_id))
+        await (cancel(world.trip, batch_id, WHO.sight) if what == "cancel" else expire(world.trip, batch_id))
 
 
 async def checked(world, batch_id: str, before: dict[str, str]) -> dict[str, str]:

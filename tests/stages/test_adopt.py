@@ -8,10 +8,12 @@ import pytest
 
 from batchway.core.errors import Fault, NotFound, ProviderError, RequestError
 from batchway.core.principal import Principal
+from batchway.db.audit import AuditFilter, page
 from batchway.pipeline.adopt import adopt
 from batchway.pipeline.collect import collect
 from batchway.wire.batches import BatchAdopt
 from tests.stages.memory_provider import Remote, good
+from tests.stages.money import GATEWAY, adds_up, budget, held, need, set_budget
 from tests.stages.world import PRICED, WHO, chat, either, killed_everywhere, line, world
 
 __all__ = ["either", "world"]
@@ -47,6 +49,16 @@ async def test_adopting_again_answers_the_batch_that_has_it(either):
     assert await adopt(either.trip, WHO, WANTED) == first
     await either.drive(first)
     assert await adopt(either.trip, WHO, WANTED) == first
+
+
+async def test_an_adoption_is_in_the_audit_log_once(world):
+    foreign(world)
+    batch_id = await adopt(world.trip, WHO, WANTED, request_id="r")
+    await adopt(world.trip, WHO, WANTED, request_id="again")
+    ((entry,), _) = await world.db.read(page, AuditFilter())
+    assert (entry["key_id"], entry["request_id"], entry["action"], entry["target"], entry["details"]) == (
+        WHO.key_id, "r", "batch.adopted", batch_id, {"provider": "alpha", "remote_id": "foreign"},
+    )  # fmt: skip
 
 
 async def test_a_job_of_our_own_is_known_already(world):
@@ -123,3 +135,16 @@ async def test_a_death_anywhere_adopts_once():
         assert [entry["lines"] for entry in await world.entries(batch_id)] == [4]
 
     await killed_everywhere(before, stage, after)
+
+
+async def test_what_is_adopted_is_held_for_whatever_the_budget_and_settled_as_any_other(either):
+    await set_budget(either, GATEWAY, 1)
+    foreign(either)
+    batch_id = await adopt(either.trip, WHO, WANTED)
+    hold = await held(either, batch_id)
+    assert hold == await need(*chat(4))
+    assert (await budget(either, GATEWAY)).remainder == 1 - hold
+    assert (await either.row(batch_id))["input_tokens"] > 0
+    assert await either.drive(batch_id) == "completed"
+    assert (await budget(either, GATEWAY)).used == (await either.row(batch_id))["amount"]
+    await adds_up(either)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from batchway.core.errors import Conflict, Fault, NotFound, ProviderError
+from batchway.core.principal import Sight
 from batchway.db import batches
 from batchway.pipeline.cancel import ASK_AGAIN, cancel, expire, stop
 from tests.stages.world import PRICED, SERVED, SIGHT, UNPRICED, at_once, chat, either, killed_everywhere, line, world
@@ -60,7 +61,7 @@ async def test_a_batch_that_has_ended_otherwise_cannot_be_cancelled(world, statu
 async def test_somebody_elses_batch_is_not_found(either):
     batch_id = await either.prepared(*chat(2))
     with pytest.raises(NotFound):
-        await cancel(either.trip, batch_id, "another")
+        await cancel(either.trip, batch_id, Sight("another", "key_1"))
     await cancel(either.trip, batch_id, None)  # an admin's
     assert (await either.row(batch_id))["status"] == "cancelling"
 

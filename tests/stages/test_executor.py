@@ -54,7 +54,8 @@ async def test_an_answer_is_openais_output_line_with_the_servers_own_body(tmp_pa
         assert found.ok
         [row] = await w.db.read(segments.of_job, job.id)
         [stored] = await read_segment(w.storage, row["storage_key"])
-        assert stored == (1, True, found.line)
+        assert stored[:3] == (1, True, found.line)
+        assert stored.milliseconds == found.milliseconds
         assert segments.unpack(row["numbers"]) == (1,)
 
 
@@ -94,6 +95,21 @@ async def test_concurrency_never_exceeds_the_setting_over_all_chunks(tmp_path):
         await w.finished(first)
         await w.finished(second)
         assert w.server.most == 7
+
+
+async def test_an_answer_carries_how_long_its_endpoint_was_busy_with_it(tmp_path):
+    async def behave(content, time_seen):
+        if time_seen == 1:
+            await asyncio.sleep(0.5)
+            return refusal(500)
+        await asyncio.sleep(0.05)
+        return answer()
+
+    async with world(tmp_path, behave) as w:
+        job = await w.job(contents(3))
+        await w.submit(job)
+        await w.finished(job)
+        assert all(found.milliseconds >= 50 for found in await w.answers(job))
 
 
 async def test_lines_that_fail_take_no_neighbour_along(tmp_path):

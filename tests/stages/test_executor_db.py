@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 
 import pytest
 
 from batchway.core.jobs import Counts
-from batchway.db import chunks, leases, segments
+from batchway.core.states import JobState
+from batchway.db import chunks, leases, segments, turns
 from batchway.db.engine import Database
 from batchway.db.segments import NewSegment
-from batchway.db.transitions import create_batch, create_jobs
+from batchway.db.transitions import create_batch, create_jobs, move_job
+from batchway.executor.dispatcher import _choose
 from tests.postgres import postgres  # noqa: F401 - a fixture
 
 
@@ -23,10 +26,10 @@ def db(request, tmp_path):
     made.close()
 
 
-def plan(db, job="job_1", *, count=3, account="local", deadline=100.0, priority=0):
+def plan(db, job="job_1", *, count=3, account="local", deadline=100.0, priority=0, project="p"):
     batch = {
         "id": f"batch_of_{job}",
-        "project": "p",
+        "project": project,
         "key_id": "k",
         "endpoint": "/v1/chat/completions",
         "input_file_id": "file-1",
@@ -52,6 +55,7 @@ def plan(db, job="job_1", *, count=3, account="local", deadline=100.0, priority=
         "bytes": count * 10,
         "window_seconds": 86400,
         "deadline": deadline,
+        "priority": priority,
     }
     pieces = [
         {
@@ -70,6 +74,7 @@ def plan(db, job="job_1", *, count=3, account="local", deadline=100.0, priority=
     ]
     db.write_now(create_batch, 1.0, batch)
     db.write_now(create_jobs, 1.0, [row])
+    db.write_now(move_job, job, JobState.PLANNED, JobState.SUBMITTING, 1.0)
     return pieces
 
 
@@ -96,18 +101,46 @@ def test_chunks_are_planned_once(db):
     assert db.write_now(chunks.progress, "job_1") == chunks.Progress(chunks=3, lines=3, open=3)
 
 
-def test_the_next_chunk_is_chosen_by_deadline_then_priority_then_place(db):
-    planned(db, "job_1", deadline=200.0)
-    planned(db, "job_2", deadline=100.0)
-    planned(db, "job_3", deadline=100.0, priority=5)
-    planned(db, "job_4", account="other", deadline=1.0)
-    found = [chunk_id for chunk_id, _ in db.write_now(chunks.waiting, "local", 50.0, 7)]
-    assert found == ["job_3.0", "job_3.1", "job_3.2", "job_2.0", "job_2.1", "job_2.2", "job_1.0"]
+def chosen(db, *, slots=4, chunk_lines=2, now=50.0):
+    return db.write_now(_choose, {"local": slots}, 1, now, chunk_lines)
+
+
+def test_within_a_project_priority_is_first_and_then_whoever_has_least(db):
+    planned(db, "job_1", deadline=5000.0)
+    planned(db, "job_2", deadline=4000.0)
+    planned(db, "job_3", deadline=5000.0, priority=5)
+    planned(db, "job_4", account="other", deadline=1000.0)
+    found = chosen(db)
+    assert found == ["job_3.0", "job_3.1", "job_3.2", "job_2.0"]
     db.write_now(chunks.queued, found, 50.0)
-    assert [chunk_id for chunk_id, _ in db.write_now(chunks.waiting, "local", 50.0, 7)] == ["job_1.1", "job_1.2"]
-    assert db.write_now(chunks.load) == {"local": chunks.Load(7, 7)}
+    assert chosen(db, slots=8) == ["job_1.0", "job_2.1", "job_1.1", "job_2.2"]
     assert db.write_now(chunks.overdue, 51.0, 3) != []
     assert db.write_now(chunks.overdue, 50.0, 3) == []
+
+
+def test_a_job_whose_deadline_is_near_goes_before_those_with_less_in_hand(db):
+    planned(db, "job_1", count=5, deadline=9000.0)
+    planned(db, "job_2", count=5, deadline=100.0)
+    assert chosen(db) == ["job_2.0", "job_2.1", "job_2.2", "job_2.3"]
+
+
+def test_a_small_batch_of_another_project_waits_for_nobody_however_full_the_engine_is(db):
+    planned(db, "job_1", count=40)
+    first = chosen(db)
+    assert len(first) == 4
+    db.write_now(chunks.queued, first, 50.0)
+    assert chosen(db) == []
+    planned(db, "job_2", count=2, project="q", deadline=9000.0)
+    assert chosen(db) == ["job_2.0"]
+    db.write_now(chunks.queued, ["job_2.0"], 50.0)
+    assert chosen(db) == []
+
+
+def test_projects_that_always_have_work_get_the_same(db):
+    for project in ("p", "q", "r"):
+        planned(db, f"job_{project}", count=40, project=project, deadline=9000.0)
+    found = chosen(db, slots=12, chunk_lines=0)
+    assert Counter(name.partition(".")[0] for name in found) == {"job_p": 4, "job_q": 4, "job_r": 4}
 
 
 def test_only_the_owner_of_the_token_may_write(db):
@@ -174,8 +207,10 @@ def test_a_chunk_that_failed_waits_and_is_stopped_at_once(db):
     chunk = db.write_now(chunks.begin, "job_1.0")
     db.write_now(chunks.queued, [chunk.id], 5.0)
     db.write_now(chunks.postpone, chunk, 60.0)
-    assert db.write_now(chunks.waiting, "local", 59.0, 9) == []
-    assert db.write_now(chunks.waiting, "local", 60.0, 9) == [("job_1.0", 1)]
+    assert db.write_now(turns.next_chunks, "job_1", 59.0, 9) == []
+    assert db.write_now(turns.next_chunks, "job_1", 60.0, 9) == [("job_1.0", 1)]
+    assert chosen(db, now=59.0) == []
+    assert chosen(db, now=60.0) == ["job_1.0"]
     assert db.write_now(chunks.begin, "job_1.0").attempts == 1
     db.write_now(chunks.postpone, db.write_now(chunks.begin, "job_1.0"), 60.0)
     assert db.write_now(chunks.stop, "job_1", 10.0)

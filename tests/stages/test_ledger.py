@@ -118,7 +118,7 @@ async def test_a_hold_is_open_until_it_is_settled(db) -> None:
     await db.write(holds.open_hold, BATCH, 100, NOW)
     (row,) = await db.read(holds.open_holds)
     assert (row["batch_id"], row["project"], row["amount"], row["opened_at"]) == ("batch_1", "p", 100, NOW)
-    await db.write(holds.settle_hold, "batch_1", 60, NOW + 5)
+    await db.write(holds.settle_hold, "batch_1", NOW + 5)
     assert not await db.read(holds.open_holds)
 
 
@@ -131,8 +131,10 @@ async def test_opening_again_changes_nothing(db) -> None:
 
 async def test_a_settled_hold_is_neither_settled_nor_opened_again(db) -> None:
     await db.write(holds.open_hold, BATCH, 100, NOW)
-    await db.write(holds.settle_hold, "batch_1", 60, NOW + 5)
-    await db.write(holds.settle_hold, "batch_1", 99, NOW + 9)
+    await db.write(ledger.post, entry(), 60, "s", NOW)
+    await db.write(holds.settle_hold, "batch_1", NOW + 5)
+    await db.write(ledger.post, entry("job_2"), 39, "s", NOW)
+    await db.write(holds.settle_hold, "batch_1", NOW + 9)
     await db.write(holds.open_hold, BATCH, 100, NOW + 10)
     assert not await db.read(holds.open_holds)
     row = await db.read(lambda tx: tx.execute(select(holds.holds)).mappings().one())
@@ -140,7 +142,7 @@ async def test_a_settled_hold_is_neither_settled_nor_opened_again(db) -> None:
 
 
 async def test_settling_without_a_hold_does_nothing(db) -> None:
-    await db.write(holds.settle_hold, "batch_1", 60, NOW)
+    await db.write(holds.settle_hold, "batch_1", NOW)
     assert await db.read(lambda tx: tx.execute(select(func.count()).select_from(holds.holds)).scalar_one()) == 0
     assert await db.read(lambda tx: tx.execute(select(func.count()).select_from(entries)).scalar_one()) == 0
 
@@ -149,7 +151,7 @@ async def test_a_hold_of_an_unknown_amount_is_a_hold(db) -> None:
     await db.write(holds.open_hold, BATCH, None, NOW)
     (row,) = await db.read(holds.open_holds)
     assert row["amount"] is None
-    await db.write(holds.settle_hold, "batch_1", None, NOW + 1)
+    await db.write(holds.settle_hold, "batch_1", NOW + 1)
     assert not await db.read(holds.open_holds)
 
 

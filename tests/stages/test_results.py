@@ -5,10 +5,12 @@ from decimal import Decimal
 
 import pytest
 
+from batchway.billing.prices import Price
 from batchway.core.errors import Conflict, NotFound, RequestError
 from batchway.core.money import PICO
 from batchway.core.principal import Sight
 from batchway.core.states import Outcome
+from batchway.pipeline.collect import collect
 from batchway.pipeline.results import results
 from batchway.wire.batches import ResultsFilter
 from tests.stages.memory_provider import bad, good
@@ -118,3 +120,22 @@ async def test_somebody_elses_are_not_found(world):
         await read(world, batch_id, sight=Sight("another", "key_1"))
     await world.drive(batch_id)
     assert len(await read(world, batch_id, sight=None)) == 2
+
+
+async def test_a_later_price_changes_no_line_of_what_is_accounted(world, monkeypatch):
+    batch_id = await world.ended(*chat(6, PRICED, UNPRICED))
+    await world.drive(batch_id)
+    before = await read(world, batch_id)
+    assert sum("amount_usd" in line for line in before) == 3
+    dearer = Price(input=7, cached=7, cache_write=7, output=7, source="later")
+    monkeypatch.setattr(world.trip.prices, "of_route", lambda *_: dearer)
+    assert await read(world, batch_id) == before
+
+
+async def test_a_running_batchs_lines_show_todays_price(world, monkeypatch):
+    batch_id = await world.ended(*chat(2))
+    for job in await world.jobs(batch_id):
+        await collect(world.trip, job["id"])
+    today = Price(input=1, cached=0, cache_write=0, output=0, source="today")
+    monkeypatch.setattr(world.trip.prices, "of_route", lambda *_: today)
+    assert [line["amount_usd"] for line in await read(world, batch_id)] == ["0.00000000001"] * 2

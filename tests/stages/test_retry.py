@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from batchway.core.errors import Conflict, NotFound
-from batchway.core.principal import Principal
+from batchway.core.errors import Conflict, NotFound, OverBudget
+from batchway.core.principal import Policy, Principal
 from batchway.core.states import Outcome
 from batchway.db import files
+from batchway.db.budgets import budget_of, set_budget
+from batchway.db.idempotency import Idempotency
 from batchway.pipeline.housekeeping import tidy
 from batchway.pipeline.intake import delete_file
 from batchway.pipeline.retry import retry
@@ -85,3 +88,30 @@ async def test_somebody_elses_batch_is_not_found_and_an_admins_retry_stays_in_it
     new = await retry(world.trip, ADMIN, batch_id)
     assert (await world.row(new.id))["project"] == "p"
     assert await world.drive(new.id) == "completed"
+
+
+async def test_an_admins_retry_belongs_to_and_is_paid_by_the_key_of_the_old_batch(either):
+    policies = (Policy(models=("gpt-*",)),)
+    who = msgspec.structs.replace(WHO, private=True, policies=policies)
+    old_id = await ended(either, *chat(6), who=who)
+    await either.db.write(set_budget, "key:key_1", 10**12, "total", either.now)
+    key = Idempotency(key="k", fingerprint="f")
+    new = await retry(either.trip, ADMIN, old_id, idempotency=key)
+    row = await either.row(new.id)
+    assert (row["key_id"], row["project"], row["private"]) == ("key_1", "p", True)
+    assert row["policies"] == [{"models": ["gpt-*"], "providers": None}]
+    assert (await retry(either.trip, ADMIN, old_id, idempotency=key)).id == new.id
+    assert await either.drive(new.id) == "completed"
+    assert (await either.row(new.id))["amount"] > 0
+    assert {entry["key_id"] for entry in await either.entries(new.id)} == {"key_1"}
+    found = await either.db.read(budget_of, "key:key_1", either.now)
+    assert found.settled == (await either.row(old_id))["amount"] + (await either.row(new.id))["amount"]
+
+
+async def test_a_retry_over_budget_leaves_no_file(world):
+    old_id = await ended(world, *chat(6))
+    await world.db.write(set_budget, "project:p", 0, "total", world.now)
+    before = sorted(world.storage._root.rglob("file-*"))
+    with pytest.raises(OverBudget):
+        await retry(world.trip, ADMIN, old_id)
+    assert sorted(world.storage._root.rglob("file-*")) == before

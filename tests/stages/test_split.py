@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from sqlalchemy.exc import IntegrityError
 
+from batchway.core.errors import BatchwayError
 from batchway.core.spans import span_lines
 from batchway.db import jobs
 from batchway.pipeline.cancel import cancel, expire
@@ -155,3 +157,16 @@ async def test_a_death_anywhere_splits_entirely_or_not_at_all():
         assert await world.events(batch_id) == ["batch.created", "batch.in_progress"]
 
     assert await killed_everywhere(before, stage, after) == ["before _store", "after _store"]
+
+
+async def test_routes_that_change_between_validation_and_split_lose_no_line(either):
+    """The line whose model has no route any more would get no job: validation, which comes first again, names it."""
+    batch_id = await either.batch(line(1), line(2, "alias"))
+    await validate(either.trip, batch_id)
+    del either.trip.accounts._names["alias"]
+    with pytest.raises(BatchwayError, match="routes"):
+        await split(either.trip, batch_id)
+    row = await either.row(batch_id)
+    assert (row["status"], row["prepared_at"], await either.jobs(batch_id)) == ("validating", None, [])
+    assert await either.drive(batch_id) == "failed"
+    assert [fault["line"] for fault in (await either.row(batch_id))["errors"]] == [2]

@@ -24,7 +24,7 @@ async def test_a_good_batch_keeps_validating_with_its_total_and_its_hold(either)
     (hold,) = await either.db.read(holds.open_holds)
     assert (hold["batch_id"], hold["project"]) == (batch_id, "p")
     assert hold["amount"] > 0
-    assert await either.events(batch_id) == ["batch.created"]
+    assert await either.events(batch_id) == ["batch.created", "batch.validated"]
 
 
 async def test_twice_and_at_once_is_once(either):

@@ -24,6 +24,7 @@ import pytest
 
 from batchway import pipeline
 from batchway.billing.prices import Prices
+from batchway.core.ids import new_id
 from batchway.core.jobs import Limits
 from batchway.core.principal import Principal
 from batchway.core.states import FINAL_BATCH_STATES, Outcome
@@ -32,6 +33,9 @@ from batchway.db.engine import Database
 from batchway.db.outbox import of_subject
 from batchway.db.schema import metadata
 from batchway.executor import Endpoint
+from batchway.integrations.webhook.endpoints import Endpoints
+from batchway.integrations.webhook.guard import Guard
+from batchway.integrations.webhook.send import Messenger
 from batchway.pipeline.create import create
 from batchway.pipeline.intake import Incoming, receive
 from batchway.pipeline.trip import Trip
@@ -122,6 +126,7 @@ class World:
             scratch=root / "scratch",
             alive=lambda: self.lives,
             max_file_bytes=1 << 30,
+            webhooks=webhook_endpoints(lambda: self.now),
         )
         self.lives = True
 
@@ -145,9 +150,10 @@ class World:
 
     async def batch(self, *lines: dict[str, Any], **wanted: Any) -> str:
         """A new batch of these lines, in `validating`."""
+        who = wanted.pop("who", WHO)
         file_id = wanted.pop("input_file_id", None) or await self.file(*lines)
         fields = {"endpoint": CHAT, "completion_window": "24h", "input_file_id": file_id} | wanted
-        return (await create(self.trip, WHO, msgspec.convert(fields, BatchCreate))).id
+        return (await create(self.trip, who, msgspec.convert(fields, BatchCreate))).id
 
     async def prepared(self, *lines: dict[str, Any], **wanted: Any) -> str:
         batch_id = await self.batch(*lines, **wanted)
@@ -224,6 +230,16 @@ class World:
             await self.step()
             self.now += 30
         raise AssertionError(f"{batch_id} is still {status}: {[dict(row) for row in await self.jobs(batch_id)]}")
+
+
+def webhook_endpoints(clock: Callable[[], float]) -> Endpoints:
+    """Of hosts that are all on this machine, with secrets that are sealed in name only."""
+    messenger = Messenger(clock, Guard(_here))
+    return Endpoints(messenger, clock=clock, new_id=new_id, seal=str.swapcase, unseal=str.swapcase)
+
+
+async def _here(_host: str, _port: int) -> list[str]:
+    return ["127.0.0.1"]
 
 
 def line(number: int, model: str = PRICED, **changes: Any) -> dict[str, Any]:

@@ -197,7 +197,7 @@ async def test_every_name_that_lines_may_use_is_listed():
 
 def test_who_carries_a_route():
     made = accounts(BIG, LOCAL)
-    assert made.provider(Route(account="big", model="x")) is BIG.native
+    assert made.provider(Route(account="big", model="x")).carrier is BIG.native  # counted on its way
     assert made.provider(Route(account="local", model="x", lane="executed")) is made._executed
     for gone in (Route(account="none", model="x"), Route(account="local", model="x")):
         with pytest.raises(KeyError):

@@ -174,7 +174,19 @@ def test_request_lines_become_rows_of_their_names(tmp_path: Path) -> None:
     source, out = tmp_path / "in.jsonl", tmp_path / "out.csv"
     source.write_text("{}")
     outputs.write([answered(1, "yes")], "/v1/chat/completions", str(source), str(out))
-    assert out.read_text().splitlines()[0] == "custom_id,answer,error,input_tokens,output_tokens,cost"
+    assert out.read_text().splitlines()[0] == "custom_id,answer,error,input_tokens,output_tokens,amount_usd"
+
+
+@pytest.mark.parametrize("amounts", [True, False])
+def test_each_line_tells_its_amount_where_that_is_wanted(tmp_path: Path, amounts: bool) -> None:
+    result = Result({**answered(1, "yes").line, "amount_usd": "0.00000005", "cursor": "1.1"})
+    for name in ("out.csv", "out.jsonl"):
+        outputs.write([result], "/v1/chat/completions", "-", str(tmp_path / name), amounts=amounts)
+    with (tmp_path / "out.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row.get("amount_usd") == ("0.00000005" if amounts else None)
+    line = json.loads((tmp_path / "out.jsonl").read_text())
+    assert line == {**answered(1, "yes").line, **({"amount_usd": "0.00000005"} if amounts else {})}
 
 
 def test_lines_are_written_whole_as_jsonl(table: Path, tmp_path: Path) -> None:

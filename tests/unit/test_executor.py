@@ -12,6 +12,8 @@ import pytest
 
 from batchway.core.answers import Stored, pack, unpack
 from batchway.executor.limits import Slots
+from batchway.executor.pace import Pace
+from batchway.executor.purse import Purse
 from batchway.executor.retry import Trouble, next_try, pause
 from batchway.executor.run import Run
 from batchway.executor.send import Endpoint, Request, rewriter, target
@@ -21,8 +23,8 @@ RULE = Retry(idempotent=True, attempts=3, base=1.0, cap=4.0)
 
 
 def test_a_stored_answer_reads_back_as_it_was_written():
-    for answer in (Stored(1, True, b'{"id": "a b"}'), Stored(4_000_000_000, False, '{"é": " \\n"}'.encode())):
-        packed = pack(answer.number, ok=answer.ok, line=answer.line)
+    for answer in (Stored(1, True, b'{"id": "a b"}'), Stored(4_000_000_000, False, '{"é": " \\n"}'.encode(), 600_000)):
+        packed = pack(answer.number, ok=answer.ok, line=answer.line, milliseconds=answer.milliseconds)
         assert unpack(packed.removesuffix(b"\n")) == answer
 
 
@@ -81,8 +83,9 @@ def test_another_model_is_replaced_and_nothing_else():
 class Lines:
     """Work of `count` requests that each last until `go` is set."""
 
-    def __init__(self, count, rank=(0.0, 0, 0)):
-        self.rank = rank
+    def __init__(self, count, *, project="p", job_id="job_1", priority=0, deadline=1e9, ordinal=0):
+        self.project, self.job_id, self.priority = project, job_id, priority
+        self.deadline, self.ordinal = deadline, ordinal
         self.waiting = [Request(number, f"c{number}", b"") for number in range(count)]
         self.sent = []
         self.go = asyncio.Event()
@@ -96,6 +99,12 @@ class Lines:
         if len(self.sent) == 2:
             self.both.set()
         await self.go.wait()
+        return True
+
+
+def slots_of(count):
+    """Slots of an endpoint that is known to take so many."""
+    return Slots(Pace(start=count, floor=count, ceiling=count))
 
 
 async def turns(count=20):
@@ -104,7 +113,7 @@ async def turns(count=20):
 
 
 async def test_slots_are_shared_and_never_exceeded():
-    slots, first, second = Slots(3), Lines(2), Lines(5)
+    slots, first, second = slots_of(3), Lines(2), Lines(5)
     slots.join(first)
     slots.join(second)
     await turns()
@@ -118,12 +127,13 @@ async def test_slots_are_shared_and_never_exceeded():
 
 
 async def test_the_most_urgent_work_goes_first_whenever_it_joined():
-    slots, late, soon = Slots(1), Lines(3, (9.0, 0, 0)), Lines(3, (5.0, 0, 0))
+    slots, late, soon = slots_of(1), Lines(3, deadline=2e9), Lines(3, job_id="job_2")
     order = []
 
     async def send(request, name):
         order.append(name)
         await asyncio.sleep(0)
+        return True
 
     late.send = lambda request: send(request, "late")
     soon.send = lambda request: send(request, "soon")
@@ -135,8 +145,23 @@ async def test_the_most_urgent_work_goes_first_whenever_it_joined():
     assert order.count("late") == 3
 
 
+async def test_a_slot_that_comes_free_goes_to_the_project_that_has_least_in_flight():
+    slots = slots_of(4)
+    large, small = Lines(100, job_id="large"), Lines(3, project="q", job_id="small", deadline=2e9)
+    slots.join(large)
+    await turns()
+    assert len(large.sent) == 4
+    slots.join(small)
+    large.go.set()
+    await turns(2)
+    assert small.sent[:1] == [0]
+    small.go.set()
+    await turns(200)
+    assert (len(large.sent), len(small.sent), slots.in_use) == (100, 3, 0)
+
+
 async def test_a_held_account_starts_nothing_until_its_time_and_then_by_itself():
-    slots, work = Slots(2), Lines(2)
+    slots, work = slots_of(2), Lines(2)
     loop = asyncio.get_running_loop()
     held_at = loop.time()
     slots.hold(0.05)
@@ -151,13 +176,13 @@ async def test_a_held_account_starts_nothing_until_its_time_and_then_by_itself()
 
 
 async def test_a_worker_that_is_cancelled_leaves_its_slot_to_the_next_request():
-    slots, work = Slots(1), Lines(2)
+    slots, work = slots_of(1), Lines(2)
     workers = []
     send = work.send
 
     async def noted(request):
         workers.append(asyncio.current_task())
-        await send(request)
+        return await send(request)
 
     work.send = noted
     slots.join(work)
@@ -171,14 +196,14 @@ async def test_a_worker_that_is_cancelled_leaves_its_slot_to_the_next_request():
 
 
 async def test_a_raised_limit_is_used_at_once_and_a_lowered_one_as_requests_end():
-    slots, work = Slots(1), Lines(6)
+    slots, work = slots_of(1), Lines(6)
     slots.join(work)
     await turns()
-    slots.concurrency = 3
+    slots.pace = Pace(start=3, floor=3, ceiling=3)
     slots.wake()
     await turns()
     assert slots.in_use == 3
-    slots.concurrency = 1
+    slots.pace = Pace(start=1, ceiling=1)
     work.go.set()
     await turns(4)
     assert slots.in_use <= 1
@@ -186,11 +211,47 @@ async def test_a_raised_limit_is_used_at_once_and_a_lowered_one_as_requests_end(
     assert len(work.sent) == 6
 
 
+async def test_a_limit_that_rises_by_itself_is_used_though_nothing_comes_back():
+    slots, work = Slots(Pace(start=1)), Lines(30)
+    slots.join(work)
+    await turns()
+    assert slots.in_use == 1
+    loop = asyncio.get_running_loop()
+    slots.pace.taken(loop.time() - 0.0, loop.time() + 0.2)  # a clean and full round: it may double
+    slots.pace.taken(loop.time() + 0.2, loop.time() + 0.4)
+    slots.wake()
+    await asyncio.wait_for(work.both.wait(), 5)
+    work.go.set()
+    await turns(200)
+
+
+async def test_requests_that_an_endpoint_refuses_for_its_load_lower_the_limit():
+    slots, work = Slots(Pace(start=4)), Lines(4)
+
+    async def refused(request):
+        work.sent.append(request.number)
+        await asyncio.sleep(0)
+        return False
+
+    work.send = refused
+    slots.join(work)
+    await turns()
+    assert work.sent == [0, 1, 2, 3]
+    assert slots.pace.limit(asyncio.get_running_loop().time()) == 1
+
+
 async def test_a_line_that_a_worker_has_taken_but_not_begun_keeps_its_chunk_from_ending():
     """Between the two the chunk's own task may run; it once ended the chunk there, without the line's answer."""
-    tools = SimpleNamespace(new_id=lambda prefix: prefix + "0" * 32, may_send=lambda: True, drained=lambda: None)
-    chunk = SimpleNamespace(deadline=1.0, priority=0, ordinal=0)
-    run = Run(cast("Any", chunk), cast("Any", None), Slots(1), cast("Any", tools))
+    tools = SimpleNamespace(
+        new_id=lambda prefix: prefix + "0" * 32,
+        may_send=lambda: True,
+        drained=lambda: None,
+        meter_of=lambda _account, _model: None,
+    )
+    chunk = SimpleNamespace(
+        deadline=1.0, priority=0, ordinal=0, account="a", model="m", batch_id="batch_1", job_id="job_1", project="p"
+    )
+    run = Run(cast("Any", chunk), cast("Any", None), slots_of(1), Purse(None, 0), cast("Any", tools))
     run._ready.append(Request(1, "a", b"{}"))
     assert run.take() is not None
     assert not run.idle

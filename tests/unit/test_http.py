@@ -22,7 +22,8 @@ from multipart import MultipartParser, parse_options_header
 
 from batchway.core.errors import Fault
 from batchway.core.refusal import refusal
-from batchway.http import NO_RETRY, ONCE, SAFE, FilePart, Http, NotSent, Retry
+from batchway.core.retry import NO_RETRY, ONCE, SAFE, Retry
+from batchway.http import FilePart, Http, NotSent
 from tests.unit.http_peer import (
     Answer,
     Server,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import sys
 
 import msgspec
@@ -11,6 +12,7 @@ from batchway.core import linecheck, linefaults
 from batchway.core.fingerprints import Fingerprints
 from batchway.core.linecheck import Findings, LineCheck, ModelStats
 from batchway.core.spans import BLOCK_LINES, decode_index
+from batchway.core.tokenguess import guess
 from batchway.wire.batches import ENDPOINTS
 from batchway.wire.errors import LineFault
 
@@ -48,9 +50,9 @@ def test_a_clean_file_has_its_hash_counts_and_no_fault():
     assert (found.bytes, found.sha256) == (len(data), hashlib.sha256(data).hexdigest())
     assert (found.lines, found.fault_count, found.faults, found.unreadable) == (3, 0, [], False)
     assert found.urls == {"/v1/chat/completions": 3}
-    content = len(json.dumps(CHAT["messages"]))
+    tokens = math.ceil(guess(msgspec.Raw(json.dumps(CHAT["messages"]).encode())))
     assert found.models["x"] == ModelStats(
-        1, len(line("b", {**CHAT, "model": "x", "max_tokens": 7, "n": 2})) + 1, -(-content // 4), 14, 0
+        1, len(line("b", {**CHAT, "model": "x", "max_tokens": 7, "n": 2})) + 1, tokens, 14, 0
     )
     assert found.models["gpt-4o-mini"].lines == 2
     assert found.models["gpt-4o-mini"].unlimited == 2

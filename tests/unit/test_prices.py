@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from batchway.billing.prices import TABLES, LongFigures, Price, Prices, Row, price_of, read_table
+from batchway.core.jobs import REGIONAL
 from batchway.core.money import PICO
 from batchway.core.usage import Usage
 
@@ -129,6 +130,26 @@ def test_reasoning_tokens_are_part_of_the_output() -> None:
     assert price.amount(Usage(output_tokens=10, reasoning_tokens=8)) == price.amount(Usage(output_tokens=10))
 
 
+def test_sound_and_pictures_are_parts_with_prices_of_their_own() -> None:
+    price = price_of(row(input="1", audio_input="32", output="4", audio_output="64", image_output="30"))
+    heard = Usage(input_tokens=100, audio_input_tokens=90, output_tokens=50, audio_output_tokens=40)
+    assert price.amount(heard) == (10 * 1 + 90 * 32 + 10 * 4 + 40 * 64) * 10**6
+    drawn = Usage(input_tokens=1, output_tokens=1300, image_output_tokens=1290)
+    assert price.amount(drawn) == (1 + 10 * 4 + 1290 * 30) * 10**6
+
+
+def test_sound_and_pictures_without_a_price_of_their_own_are_billed_as_text() -> None:
+    price = price_of(row(input="1", output="4"))
+    usage = Usage(input_tokens=10, audio_input_tokens=9, output_tokens=10, audio_output_tokens=4, image_output_tokens=5)
+    assert price.amount(usage) == price.amount(Usage(input_tokens=10, output_tokens=10))
+
+
+def test_a_price_is_the_same_after_it_was_stored_with_a_job() -> None:
+    tier = LongFigures(above=1000, input=Decimal(4), audio_input=Decimal(9))
+    price = price_of(row(input="2", output="6", per_second="0.0004", long=(tier,)))
+    assert Price.from_json(json.loads(json.dumps(price.to_json()))) == price
+
+
 def test_a_lines_own_length_chooses_the_long_context_tier_for_all_its_tokens() -> None:
     tier = LongFigures(above=1000, input=Decimal(4), cached=Decimal("0.4"), output=Decimal(9))
     price = price_of(row(input="2", cached="0.2", output="6", long=(tier,)))
@@ -174,6 +195,29 @@ def test_a_batch_of_long_prompts_has_its_own_tier() -> None:
     price = SHIPPED.price("openai", "gpt-5.5", "native", NOW)
     assert price.for_length(272_000).output == 15_000_000
     assert price.for_length(272_001).output == 22_500_000
+
+
+# Regions --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_in_one_region_has_the_surcharge_that_is_published_for_it() -> None:
+    for kind, model in (("openai", "gpt-5.5"), ("vertex", "claude-haiku-4-5")):
+        for lane in ("native", "executed"):
+            anywhere, here = (SHIPPED.price(kind, name, lane, NOW) for name in (model, REGIONAL + model))
+            usage = Usage(input_tokens=300_000, cached_tokens=1000, output_tokens=77)
+            assert here.amount(usage) * 10 == anywhere.amount(usage) * 11
+            assert "one region, 1.1 times" in here.source
+
+
+def test_a_model_without_a_published_surcharge_costs_the_same_in_every_region() -> None:
+    name = "gemini-2.5-flash"
+    assert SHIPPED.price("vertex", REGIONAL + name, "native", NOW) == SHIPPED.price("vertex", name, "native", NOW)
+    assert SHIPPED.price("vertex", REGIONAL + "no-such-model", "native", NOW) is None
+
+
+def test_a_zone_whose_price_is_not_published_does_not_get_the_general_one() -> None:
+    assert SHIPPED.price("azure", "gpt-4.1-mini", "native", NOW)
+    assert SHIPPED.price("azure", "apac/gpt-4.1-mini", "native", NOW) is None
 
 
 # Days -----------------------------------------------------------------------------------------------------------------
@@ -229,8 +273,8 @@ def test_a_table_holds_figures_as_text_and_no_float(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_batch_never_costs_more_than_the_same_tokens_live(kind: str) -> None:
     """But for cached tokens without a published batch price: they are billed as input, and most lanes report none."""
-    fresh = [Usage(1000, 0, 0, 100), Usage(500_000, 0, 0, 100)]
-    cached = [Usage(1000, 900, 0, 100), Usage(500_000, 400_000)]
+    fresh = [Usage(input_tokens=many, output_tokens=100) for many in (1000, 500_000)]
+    cached = [msgspec.structs.replace(usage, cached_tokens=usage.input_tokens // 10 * 9) for usage in fresh]
     for known in read_table(kind):
         live = SHIPPED.price(kind, known.model, "executed", NOW)
         if known.lane == "native" and live and known.valid_from is None:
@@ -251,6 +295,7 @@ def test_the_tables_are_small_and_their_package_is_light() -> None:
 
 @pytest.fixture(scope="module")
 def script():
+    sys.path.append(str(SCRIPT.parent))
     spec = importlib.util.spec_from_file_location("make_prices", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from batchway.core.errors import ConfigError
-from batchway.settings import ELSEWHERE, KEYS, ROLES, Settings, load
+from batchway.settings import ELSEWHERE, KEYS, ROLES, Settings, load, plain_credentials
 
 
 @pytest.fixture
@@ -153,3 +153,74 @@ def test_a_line_that_is_not_yaml_is_not_repeated_for_it_may_hold_a_key(write) ->
 
 def test_an_unknown_role_is_told_with_the_nearest_one(write) -> None:
     assert "unknown role 'workers'; did you mean 'worker'?" in refused(write("roles: [api, workers]\n"), env={})
+
+
+# Secrets --------------------------------------------------------------------------------------------------------------
+
+KEY = "a passphrase of some length"
+
+
+def test_the_file_may_name_files_and_their_last_line_break_is_not_part_of_them(write, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("sk-1\n")
+    file = f"${{file:{tmp_path}/key}}"
+    path = write(f"providers: {{a: {{api_key: '{file}', url: 'http://${{HOST}}/{file}'}}}}\n")
+    assert load(path, env={"HOST": "h"}).providers["a"] == {"api_key": "sk-1", "url": "http://h/sk-1"}
+
+
+def test_a_named_file_that_is_not_there_is_told_with_its_place(write, tmp_path: Path) -> None:
+    path = write("providers: {a: {api_key: '${file:/no/such/file}'}}\n")
+    assert "providers.a.api_key: the file /no/such/file cannot be read: No such file" in refused(path, env={})
+    (tmp_path / "binary").write_bytes(b"\xff")
+    assert "it is not UTF-8" in refused(write(f"master_key: '${{file:{tmp_path}/binary}}'\n"), env={})
+
+
+def test_a_sealed_value_is_opened_wherever_it_stands(write, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    sealed = Settings(home=str(home), secret_key=KEY).vault.seal("sk-1")
+    path = write(f"home: {home}\nproviders: {{a: {{keys: [{sealed}], n: 1}}}}\n")
+    env = {"BATCHWAY_SECRET_KEY": KEY, "BATCHWAY_RECEIVERS": f"[{{kind: webhook, secret: '{sealed}'}}]"}
+    settings = load(path, env=env)
+    assert settings.providers == {"a": {"keys": ["sk-1"], "n": 1}}
+    assert settings.receivers == [{"kind": "webhook", "secret": "sk-1"}]
+
+
+def test_a_value_sealed_with_the_key_file_is_opened_with_it(write, tmp_path: Path) -> None:
+    sealed = Settings(home=str(tmp_path)).vault.seal("postgresql://u:p@h/d")
+    assert load(write(f"home: {tmp_path}\ndatabase_url: '{sealed}'\n"), env={}).database == "postgresql://u:p@h/d"
+
+
+def test_a_value_that_cannot_be_opened_is_told_with_its_setting(write, tmp_path: Path) -> None:
+    sealed = Settings(home=str(tmp_path), secret_key=KEY).vault.seal("sk-secret")
+    told = refused(write(f"home: {tmp_path}\nproviders: {{a: {{api_key: '{sealed}'}}}}\n"), env={})
+    assert told.startswith("providers: a value is sealed, and there is no key")
+    assert "sk-secret" not in told
+    assert sealed not in told
+
+
+def test_without_a_sealed_value_no_key_is_asked_for(write, tmp_path: Path) -> None:
+    load(write(f"home: {tmp_path}/none\nmaster_key: sk-plain-enough\n"), env={})
+    assert not (tmp_path / "none").exists()
+
+
+def test_credentials_in_plain_text_are_found_and_others_are_not(write) -> None:
+    path = write(
+        """
+master_key: sk-plain
+database_url: postgresql://u:p@h/d
+providers:
+  a: {api_key: sk-plain, base_url: "http://h/v1", headers: {authorization: Bearer x}, kms_key: name}
+  b: {api_key: "${KEY}", client_secret: "sealed:v1:AAAA", storage: {sas: "${file:/run/secrets/sas}"}}
+  c: {credentials: /etc/google.json, max_tokens: 5}
+  d: {credentials: '{"private_key": "x"}'}
+receivers: [{kind: webhook, secret: whsec_x}]
+"""
+    )
+    assert plain_credentials(path) == [
+        "master_key",
+        "database_url",
+        "providers.a.api_key",
+        "providers.a.headers.authorization",
+        "providers.d.credentials",
+        "receivers.secret",
+    ]
+    assert plain_credentials(write("database_url: postgresql://h/d\n")) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from random import Random
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from batchway import worker as module
 from batchway.core.errors import Fault, ProviderError
 from batchway.db import batches, jobs
+from batchway.pipeline.notify import Teller
 from batchway.worker import DUTIES, HANDED, LONGEST_WAIT, Worker
 from tests.stages.world import PRICED, UNPRICED, chat, open_world
 
@@ -76,7 +78,11 @@ async def world(monkeypatch):
 
 def worker_of(world, roles=ROLES):
     parts = SimpleNamespace(
-        trip=world.trip, engine=Engine(), executor=Executor(), settings=SimpleNamespace(roles=roles)
+        trip=world.trip,
+        engine=Engine(),
+        executor=Executor(),
+        settings=SimpleNamespace(roles=roles),
+        teller=Teller(world.trip, [], None, Random(1)),
     )
     return Worker(parts), parts
 
@@ -230,8 +236,8 @@ async def test_an_executed_job_is_looked_at_as_soon_as_its_last_chunk_is_done(wo
         (("api",), 0, 0),
         (("worker",), 2, len(DUTIES)),
         (("poller",), 1, 0),
-        (("housekeeping",), 2, 0),
-        (ROLES, 5, len(DUTIES)),
+        (("housekeeping",), 4, 0),
+        (ROLES, 7, len(DUTIES)),
     ],
 )
 async def test_a_process_does_what_its_roles_say(world, roles, loops, duties):

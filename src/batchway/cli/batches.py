@@ -12,14 +12,19 @@ from typing import Any
 
 import click
 
+from batchway.cli import outputs
 from batchway.cli.follow import amount, conclude, follow, outcome
-from batchway.cli.options import json_option, metadata_option, pairs, watch_command_of, with_client
+from batchway.cli.options import amounts_option, json_option, metadata_option, pairs, watch_command_of, with_client
 from batchway.cli.screen import duration, emit, figures, note, table
 from batchway.sdk.client import Client
 from batchway.sdk.objects import Batch
+from batchway.sdk.results import Result
 from batchway.sdk.run import ENDED
 
-STATUSES = ("validating", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled")
+TABLES = (".csv", ".parquet")
+STATUSES = (
+    "validating", "paused", "failed", "in_progress", "finalizing", "completed", "expired", "cancelling", "cancelled",
+)  # fmt: skip
 
 
 @click.command("watch")
@@ -42,34 +47,56 @@ def watch_command(client: Client, *, batch_id: str, as_json: bool) -> int:
 
 @click.command("results")
 @click.argument("batch_id", metavar="ID")
-@click.option("-o", "--output", metavar="OUT", help="A file for the lines (JSONL); without it, stdout.")
+@click.option("-o", "--output", metavar="OUT", help="A file for the lines: JSONL, or a table by its suffix (.csv).")
 @click.option("--after", metavar="CURSOR", help="Only lines behind this one; each line has its `cursor`.")
 @click.option("--status", type=click.Choice(["completed", "failed"]), help="Only answered, or only failed lines.")
 @click.option("--order", type=click.Choice(["finished", "input"]), help="input: as sent; of an ended batch.")
+@amounts_option
 @json_option
 @with_client
-def results_command(client: Client, *, batch_id: str, output: str | None, as_json: bool, **given: Any) -> int:
+def results_command(
+    client: Client, *, batch_id: str, output: str | None, amounts: bool, as_json: bool, **given: Any
+) -> int:
     """Fetch the lines of a batch that are there.
 
     One JSON line each, in the order they finished unless --order says otherwise, also while the batch runs. With --json
     and no OUT they are one JSON list; with OUT, --json tells how many lines were written.
     """
-    found = (result.to_json() for result in client.batch_results(batch_id, **given))
+    found = (_told(result, amounts=amounts) for result in client.batch_results(batch_id, **given))
     if output is not None:
-        count = 0
-        with Path(output).open("w", encoding="utf-8") as file:
-            for line in found:
-                file.write(line + "\n")
-                count += 1
+        count = _write(client, batch_id, found, output, amounts=amounts)
         if as_json:
             emit({"batch_id": batch_id, "lines": count, "output": output})
         else:
             note(f"{count} lines of {batch_id} are in {output}")
     elif as_json:
-        sys.stdout.writelines(_as_list(found))
+        sys.stdout.writelines(_as_list(result.to_json() for result in found))
     else:
-        sys.stdout.writelines(line + "\n" for line in found)
+        sys.stdout.writelines(result.to_json() + "\n" for result in found)
     return 0
+
+
+def _told(result: Result, *, amounts: bool) -> Result:
+    return result if amounts else Result({name: value for name, value in result.line.items() if name != "amount_usd"})
+
+
+def _write(client: Client, batch_id: str, results: Iterator[Result], output: str, *, amounts: bool) -> int:
+    """How many lines are now in the file: rows of a table where its suffix says so, else JSONL with the cursors."""
+    count = 0
+
+    def counted() -> Iterator[Result]:
+        nonlocal count
+        for result in results:
+            count += 1
+            yield result
+
+    if Path(output).suffix.lower() in TABLES:
+        endpoint = client.retrieve_batch(batch_id=batch_id).endpoint
+        outputs.write(counted(), endpoint, "-", output, amounts=amounts)
+        return count
+    with Path(output).open("w", encoding="utf-8") as file:
+        file.writelines(result.to_json() + "\n" for result in counted())
+    return count
 
 
 def _as_list(lines: Iterator[str]) -> Iterator[str]:
@@ -93,6 +120,18 @@ def cancel_command(client: Client, *, batch_id: str, as_json: bool) -> int:
     """
     batch = client.cancel_batch(batch_id=batch_id)
     return _show_short(batch, as_json=as_json)
+
+
+@click.command("resume")
+@click.argument("batch_id", metavar="ID")
+@json_option
+@with_client
+def resume_command(client: Client, *, batch_id: str, as_json: bool) -> int:
+    """Let a paused batch go on.
+
+    It does so by itself when its budget has room for it; without that room it is refused.
+    """
+    return _show_short(client.resume_batch(batch_id=batch_id), as_json=as_json)
 
 
 @click.command("retry")
@@ -152,6 +191,8 @@ def _details(batch: Batch) -> Iterator[tuple[str, object]]:
     counts, usage = batch.request_counts, batch.usage
     yield "id", batch.id
     yield "status", batch.status
+    pause = batch.batchway.pause if batch.batchway else None
+    yield "paused", pause.message if pause else None
     yield "endpoint", batch.endpoint
     yield "model", batch.model
     yield "lines", f"{counts.total}: {counts.completed} answered, {counts.failed} failed"

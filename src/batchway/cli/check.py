@@ -12,13 +12,14 @@ import msgspec
 from batchway.cli.failures import Exit
 from batchway.cli.inputs import lines_of
 from batchway.cli.options import json_option, shape, source_options, window_option, with_client
-from batchway.cli.screen import emit, figures, note, size, table
+from batchway.cli.screen import duration, emit, figures, note, size, table
 from batchway.core.linecheck import Findings, LineCheck
 from batchway.core.linefaults import waivable
 from batchway.sdk.client import Client
 from batchway.sdk.errors import APIError
 from batchway.sdk.lines import prepared
 from batchway.sdk.objects import BatchEstimate
+from batchway.wire.batches import RouteEstimate, SecondsRange
 from batchway.wire.errors import LineFault
 
 PIECE = 1 << 18
@@ -36,7 +37,8 @@ def estimate_command(
     """Tell the tokens, amount and routes of a file.
 
     IN is what `batchway run` takes, or the id of an uploaded file. A local file is uploaded for this and deleted again;
-    nothing is spent.
+    nothing is spent. Rows marked `else` are routes that take over when the one above refuses, `or` those in their other
+    lane: for comparison.
     """
     wanted = shape(given)
     asked: dict[str, Any] = {"completion_window": window, "model": wanted.model, "custom_llm_provider": provider}
@@ -64,19 +66,39 @@ def _show_estimate(found: BatchEstimate, *, as_json: bool) -> None:
     figures(
         [
             ("lines", found.lines),
-            ("input tokens", found.input_tokens),
+            ("input tokens", f"{found.input_tokens} ({found.input_tokens_method})"),
             ("output tokens", f"{tokens.likely} (from {tokens.low} to {tokens.high})"),
             ("amount", f"${amount.likely} (from ${amount.low} to ${amount.high})" if amount else "unknown"),
             ("why", found.reason),
+            ("time", _time(found.seconds)),
         ]
     )
     print()
-    columns = ("provider", "model", "lane", "lines", "input tokens", "amount")
-    table(columns, [
-        (route.provider, route.model, route.lane, str(route.lines), str(route.input_tokens),
-         f"${route.amount_usd.likely}" if route.amount_usd else route.reason or "unknown")
-        for route in found.routes
-    ])  # fmt: skip
+    columns = ("", "provider", "model", "lane", "lines", "input tokens", "output tokens", "amount", "at most", "time")
+    rows = [_row("", route) for route in found.routes]
+    rows += [_row("else" if route.falls_over else "or", route) for route in found.alternatives]
+    table(columns, rows)
+
+
+def _row(use: str, route: RouteEstimate) -> tuple[str, ...]:
+    amount = route.amount_usd
+    return (
+        use,
+        route.provider,
+        route.model,
+        route.lane,
+        str(route.lines),
+        str(route.input_tokens),
+        str(route.output_tokens.likely),
+        f"${amount.likely}" if amount else "unknown",
+        f"${amount.high}" if amount else "",
+        _time(route.seconds),
+    )
+
+
+def _time(seconds: SecondsRange) -> str:
+    high = duration(seconds.high)
+    return f"at most {high}" if seconds.likely is None else f"{duration(seconds.likely)} (at most {high})"
 
 
 @click.command("validate")

@@ -30,14 +30,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from batchway.cli.versions import MISSING, PARTS, installed
 from batchway.core.errors import ConfigError, Fault, ProviderError
+from batchway.core.retry import NO_RETRY
 from batchway.db.engine import driver_url
 from batchway.db.migrations import VERSION
 from batchway.db.schema import meta
-from batchway.http import NO_RETRY, Http
+from batchway.http import Http
 from batchway.providers import registry
 from batchway.providers.protocol import Account, Tools
-from batchway.settings import Settings
+from batchway.settings import Settings, plain_credentials
 from batchway.storage import StorageError, open_storage
+from batchway.vault import KEY_FILE
 
 OLDEST_PYTHON = (3, 11)
 FEW_BYTES, TOO_FEW_BYTES = 5 << 30, 512 << 20
@@ -65,6 +67,32 @@ def check_python() -> Finding:
     if missing:
         return Finding("python", "problem", f"not installed: {', '.join(missing)}", "Install batchway again.")
     return Finding("python", "ok", f"Python {platform.python_version()}, batchway {installed('batchway')}")
+
+
+def check_credentials(settings: Settings, path: Path | None) -> Finding:
+    """Whether credentials can be read by other users of this machine."""
+    try:
+        key_file = settings.folder / KEY_FILE
+        settings.vault  # noqa: B018 - it says what is wrong with the key
+        if _others_read(key_file):
+            return Finding("credentials", "problem", f"others may read {key_file}", f"chmod 600 {key_file}")
+    except ConfigError as error:
+        return Finding("credentials", "problem", str(error), "Mend secret_key.")
+    plain = plain_credentials(path) if path else []
+    if path and plain and _others_read(path):
+        told = f"others may read {path}, where these stand as they are: {', '.join(plain)}"
+        mend = f"chmod 600 {path}, or write them as `batchway seal`, ${{VARIABLE}} or ${{file:PATH}} makes them."
+        return Finding("credentials", "problem", told, mend)
+    return Finding(
+        "credentials",
+        "ok",
+        f"{len(plain)} in plain text, readable by this user only" if plain else "none in plain text",
+    )
+
+
+def _others_read(path: Path) -> bool:
+    """Whether the file is there and more than its owner may read it."""
+    return os.name == "posix" and path.exists() and bool(path.stat().st_mode & 0o044)
 
 
 def check_disk(settings: Settings) -> Finding:

@@ -52,6 +52,7 @@ def _findings(config: Path | None) -> Iterator[Finding]:
         return
     source = f"{path} and the environment" if path else "the environment; there is no batchway.yaml"
     yield Finding("settings", "ok", f"from {source}")
+    yield checkup.check_credentials(settings, path)
     yield from checkup.run(settings)
 
 

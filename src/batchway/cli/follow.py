@@ -7,8 +7,10 @@ again. Interrupting the command leaves the batch alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
+from queue import SimpleQueue
+from threading import Thread
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -17,7 +19,8 @@ from batchway.cli.failures import CommandError, Exit
 from batchway.cli.options import in_process
 from batchway.cli.screen import note
 from batchway.sdk.client import Client
-from batchway.sdk.objects import Batch
+from batchway.sdk.errors import APIError
+from batchway.sdk.objects import Batch, StreamEvent
 from batchway.sdk.run import ENDED
 
 SHORTEST, LONGEST = 0.25, 3.0  # seconds between two looks; they grow from one to the other
@@ -38,14 +41,36 @@ def follow(client: Client, batch: Batch, hint: str, *, quiet: bool) -> Batch:
 
 
 def _wait(client: Client, batch: Batch, report: Report) -> Batch:
+    """Told by the gateway's stream of events; when that breaks off, by looking and listening again."""
     pause = SHORTEST
     report(batch)
     while batch.status not in ENDED:
-        time.sleep(pause)
-        pause = min(pause * 1.2, LONGEST)
+        for event in _heard(client, batch.id):
+            if event.status is not None and event.request_counts is not None:
+                batch.status, batch.request_counts = event.status, event.request_counts
+                report(batch)
+                pause = SHORTEST
+        if batch.status not in ENDED:
+            time.sleep(pause)
+            pause = min(pause * 1.2, LONGEST)
         batch = client.retrieve_batch(batch.id, max_retries=PATIENT)
         report(batch)
     return batch
+
+
+def _heard(client: Client, batch_id: str) -> Iterator[StreamEvent]:
+    """The progress in a batch's events, until they end or break off: read in a thread, so that Ctrl-C ends the wait."""
+    heard: SimpleQueue[StreamEvent | None] = SimpleQueue()
+
+    def listen() -> None:
+        with suppress(APIError):
+            for event in client.batch_events(batch_id, max_retries=0):
+                if event.type == "batch":
+                    heard.put(event)
+        heard.put(None)
+
+    Thread(target=listen, name="events", daemon=True).start()
+    return iter(heard.get, None)
 
 
 @contextmanager

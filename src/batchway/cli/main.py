@@ -34,6 +34,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "watch": Entry("batches", "Follow a batch until it ends."),
         "results": Entry("batches", "Fetch the lines of a batch that are there."),
         "cancel": Entry("batches", "End a batch early; what is answered stays."),
+        "resume": Entry("batches", "Let a paused batch go on."),
         "retry": Entry("batches", "Make a new batch of the lines that failed or expired."),
         "list": Entry("batches", "List batches, newest first."),
         "get": Entry("batches", "Show one batch: its counts, jobs and amount."),
@@ -46,8 +47,14 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Gateway": {
         "serve": Entry("serve", "Run the gateway."),
         "doctor": Entry("doctor", "Check this installation and say what to mend."),
+        "seal": Entry("seal", "Seal a secret for batchway.yaml."),
         "files": Entry("files", "List, show, upload, download and delete files."),
-        "keys": Entry("keys", "Create, list and delete the keys of the gateway."),
+        "keys": Entry("keys", "Create, change, rotate and delete the keys of the gateway."),
+        "receivers": Entry("receivers", "Show who is told of events, and tell them again."),
+        "webhooks": Entry("webhooks", "Create, test, change and delete webhooks, and send again what did not arrive."),
+        "projects": Entry("projects", "Create, change and delete the projects of the gateway."),
+        "costs": Entry("costs", "Show what was spent by day and group, or used."),
+        "budget": Entry("projects", "Show, set or take away the budget of the whole gateway."),
     },
     "Trying it out": {
         "demo": Entry("demonstrate", "Run a real batch on a small model, here and now."),

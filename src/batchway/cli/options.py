@@ -38,6 +38,11 @@ config_option = click.option(
 )
 
 
+amounts_option = click.option(
+    "--amounts/--no-amounts", default=True, show_default=True, help="Whether each line tells its amount: `amount_usd`."
+)
+
+
 def nearby() -> Path | None:
     """The settings of the present folder, where there are any."""
     path = Path("batchway.yaml")

@@ -36,27 +36,31 @@ def check(output: str | None) -> None:
         raise CommandError(f"{path}: the folder {path.parent} is not there, or cannot be written to.")
 
 
-def write(results: Iterable[Result], endpoint: str, source: str, output: str | None) -> None:
-    """Writes the results, which come in input order; `source` is IN as the user gave it."""
+def write(results: Iterable[Result], endpoint: str, source: str, output: str | None, *, amounts: bool = True) -> None:
+    """Writes the results; `source` is IN as the user gave it. Those of a table's rows come in input order.
+
+    `amounts` adds what each line cost: a column `amount_usd`, or a field of that name.
+    """
     if output is None:
-        sys.stdout.writelines(_line(result) for result in results)
+        sys.stdout.writelines(_line(result, amounts=amounts) for result in results)
         return
     path = Path(output)
     with _beside(path) as partial:
         match inputs.format_of(path):
             case "jsonl":
                 with partial.open("w", encoding="utf-8") as file:
-                    file.writelines(_line(result) for result in results)
+                    file.writelines(_line(result, amounts=amounts) for result in results)
             case "csv":
                 with partial.open("w", encoding="utf-8", newline="") as file:
-                    _write_csv(file, Joined(source, endpoint), results)
+                    _write_csv(file, Joined(source, endpoint, amounts=amounts), results)
             case "parquet":
-                _write_parquet(partial, Joined(source, endpoint), results)
+                _write_parquet(partial, Joined(source, endpoint, amounts=amounts), results)
 
 
-def _line(result: Result) -> str:
-    """OpenAI's line, with its amount; the cursor is a place in the gateway's stream and means nothing in a file."""
-    return Result({name: value for name, value in result.line.items() if name != "cursor"}).to_json() + "\n"
+def _line(result: Result, *, amounts: bool) -> str:
+    """OpenAI's line, maybe with its amount; the cursor is a place in the gateway's stream and no use in a file."""
+    left_out = {"cursor"} if amounts else {"cursor", "amount_usd"}
+    return Result({name: value for name, value in result.line.items() if name not in left_out}).to_json() + "\n"
 
 
 @contextmanager
@@ -72,11 +76,12 @@ def _beside(path: Path) -> Generator[Path]:
 class Joined:
     """The columns of the input with those of the answers; a column that the input has already gets a prefix."""
 
-    def __init__(self, source: str, endpoint: str) -> None:
+    def __init__(self, source: str, endpoint: str, *, amounts: bool = True) -> None:
         self._table = Path(source) if inputs.is_table(source) else None
         self.given = inputs.columns(self._table) if self._table else ["custom_id"]
         self.embeds = endpoint == EMBEDDINGS
-        wanted = ("embedding" if self.embeds else "answer", "error", "input_tokens", "output_tokens", "cost")
+        wanted = ["embedding" if self.embeds else "answer", "error", "input_tokens", "output_tokens"]
+        wanted += ["amount_usd"] if amounts else []
         self.added = [f"batchway_{name}" if name in self.given else name for name in wanted]
 
     def parquet_schema(self) -> Any:
@@ -103,9 +108,9 @@ class Joined:
             str(result.error) if result.error else None,
             usage.get("input_tokens", usage.get("prompt_tokens")),
             usage.get("output_tokens", usage.get("completion_tokens")),
-            None if result.cost is None else str(result.cost),
+            result.line.get("amount_usd"),
         )
-        return dict(zip(self.added, values, strict=True))
+        return dict(zip(self.added, values, strict=False))  # the amount comes last, and may not be wanted
 
 
 def _write_csv(file: TextIO, joined: Joined, results: Iterable[Result]) -> None:
@@ -123,7 +128,7 @@ def _write_parquet(path: Path, joined: Joined, results: Iterable[Result]) -> Non
     first = arrow.list_(arrow.float32()) if joined.embeds else arrow.string()
     types = (first, arrow.string(), arrow.int64(), arrow.int64(), arrow.string())
     schema = joined.parquet_schema() or arrow.schema([(name, arrow.string()) for name in joined.given])
-    for name, kind in zip(joined.added, types, strict=True):
+    for name, kind in zip(joined.added, types, strict=False):
         schema = schema.append(arrow.field(name, kind))
     rows = joined.rows(results)
     with parquet.ParquetWriter(path, schema) as writer:

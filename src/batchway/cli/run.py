@@ -10,6 +10,7 @@ from batchway.cli import outputs
 from batchway.cli.follow import conclude, follow, outcome
 from batchway.cli.inputs import lines_of
 from batchway.cli.options import (
+    amounts_option,
     batch_options,
     in_process,
     json_option,
@@ -27,15 +28,16 @@ from batchway.sdk.run import Run
 @click.command("run")
 @source_options
 @click.option("-o", "--output", metavar="OUT", help="Where the answers go; without it, JSON lines on stdout.")
+@amounts_option
 @batch_options
 @json_option
 @with_client
-def run_command(client: Client, *, source: str, output: str | None, as_json: bool, **given: Any) -> int:
+def run_command(client: Client, *, source: str, output: str | None, amounts: bool, as_json: bool, **given: Any) -> int:
     """Send a file as a batch, wait, and write the answers.
 
     IN is a file of request lines (JSONL, or `-` for stdin), or a CSV or Parquet file with --prompt and --model. OUT is
-    JSONL, CSV or Parquet by its suffix; a table holds the columns of the input, `answer`, `error` and the tokens. Every
-    line of the input is there, in its order.
+    JSONL, CSV or Parquet by its suffix; a table holds the columns of the input, `answer`, `error`, the tokens and the
+    amount. Every line of the input is there, in its order.
 
     Interrupting leaves the batch running and tells how to follow it.
     """
@@ -45,7 +47,7 @@ def run_command(client: Client, *, source: str, output: str | None, as_json: boo
     job = submit(client, source, **given)
     batch = follow(client, job.batch, watch_command_of(job.batch_id), quiet=as_json)
     if batch.status != "failed":
-        outputs.write(job, batch.endpoint, source, output)
+        outputs.write(job, batch.endpoint, source, output, amounts=amounts)
     if as_json:
         emit({**batch.to_dict(), "output": output})
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from functools import partial
 from pathlib import Path
@@ -10,13 +9,12 @@ from typing import Any
 
 import click
 
+from batchway import logs
 from batchway.cli import serving
 from batchway.cli.options import config_option, json_option, nearby
 from batchway.cli.screen import emit, note
 from batchway.cli.serving import Started
 from batchway.settings import ROLES, load
-
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 @click.command("serve")
@@ -28,6 +26,7 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 @click.option("--roles", metavar="NAMES", help=f"By commas: {', '.join(ROLES)}. All of them by default.")
 @click.option("--no-auth", is_flag=True, default=None, help="Let everybody in; on a loopback address only.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="info by default.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), help="text by default.")
 @json_option
 def serve_command(config: Path | None, *, as_json: bool, **overrides: Any) -> int:
     """Run the gateway.
@@ -42,7 +41,7 @@ def serve_command(config: Path | None, *, as_json: bool, **overrides: Any) -> in
         overrides["roles"] = [name.strip() for name in overrides["roles"].split(",")]
     path = config or nearby()
     settings = load(path, overrides=overrides)
-    logging.basicConfig(level=settings.log_level.upper(), format=LOG_FORMAT)
+    logs.setup(settings.log_format, settings.log_level, secrets=(settings.master_key, settings.secret_key))
     return serving.serve(settings, partial(_tell, path, as_json=as_json))
 
 

@@ -15,8 +15,9 @@ import os
 import signal
 import socket
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -25,13 +26,14 @@ import uvloop
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from batchway import app
+from batchway import app, logs, metrics
 from batchway.app import Gateway
 from batchway.core.errors import ConfigError
 from batchway.core.principal import DEFAULT_PROJECT
 from batchway.db import keys
 from batchway.server.app import create_app, server
 from batchway.server.auth import digest, ensure_master_key, new_key
+from batchway.server.routes import OPERATIONS, PROBES
 from batchway.settings import Settings
 from batchway.worker import Worker
 
@@ -62,7 +64,8 @@ def serve(settings: Settings, tell: Callable[[Started], None]) -> int:
     """Serves until a signal ends it; the exit code. ConfigError when it cannot start. `tell` is called once."""
     with _bound(settings) as listening:
         if listening is not None:
-            settings = msgspec.structs.replace(settings, port=listening.getsockname()[1])
+            field = "port" if "api" in settings.roles else "metrics_port"
+            settings = msgspec.structs.replace(settings, **{field: listening.getsockname()[1]})
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings, listening, tell))
     return 0
@@ -70,32 +73,45 @@ def serve(settings: Settings, tell: Callable[[Started], None]) -> int:
 
 async def _serve(settings: Settings, listening: socket.socket | None, tell: Callable[[Started], None]) -> None:
     gateway = await _built(settings)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(logs.of_loop)
+    watching = loop.create_task(metrics.watch_loop())
     try:
         fresh = ensure_master_key(gateway.db, settings)
         worker = Worker(gateway)
         await worker.start()
         try:
-            accounts = len(list(gateway.trip.accounts))
-            if listening is None:
-                stopping = asyncio.Event()
-                _on_signal(stopping.set)
-                tell(Started(None, fresh, accounts))
-                await stopping.wait()
-                return
-            http = server(create_app(gateway), settings.host, settings.port)
-
-            def stop() -> None:
-                http.should_exit = True
-
-            _on_signal(stop)
-            async with _announced(gateway, address(settings)):
-                listening.listen(2048)
-                tell(Started(address(settings), fresh, accounts))
-                await http.serve(sockets=[listening])
+            url = address(settings) if "api" in settings.roles else None
+            await _until_stopped(
+                gateway, listening, partial(tell, Started(url, fresh, len(list(gateway.trip.accounts))))
+            )
         finally:
             await worker.stop(STOP_SECONDS)
     finally:
+        watching.cancel()
         await gateway.close()
+
+
+async def _until_stopped(gateway: Gateway, listening: socket.socket | None, tell: Callable[[], None]) -> None:
+    """Serves the API, or the probes of a process without it, or nothing."""
+    if listening is None:
+        stopping = asyncio.Event()
+        _on_signal(stopping.set)
+        tell()
+        await stopping.wait()
+        return
+    settings = gateway.settings
+    whole = "api" in settings.roles
+    http = server(create_app(gateway, operations=OPERATIONS if whole else PROBES), settings.host, settings.port)
+
+    def stop() -> None:
+        http.should_exit = True
+
+    _on_signal(stop)
+    async with _announced(gateway, address(settings)) if whole else nullcontext():
+        listening.listen(2048)
+        tell()
+        await http.serve(sockets=[listening])
 
 
 async def _built(settings: Settings) -> Gateway:
@@ -114,12 +130,13 @@ def address(settings: Settings) -> str:
 
 @contextmanager
 def _bound(settings: Settings) -> Generator[socket.socket | None]:
-    """The socket, bound and not listening yet; None when this process serves no API."""
-    if "api" not in settings.roles:
+    """The socket, bound and not listening yet; None when this process serves neither the API nor probes."""
+    port = settings.port if "api" in settings.roles else settings.metrics_port
+    if port is None:
         yield None
         return
     try:
-        place = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        place = socket.getaddrinfo(settings.host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except socket.gaierror as error:
         raise ConfigError(f"host: {settings.host} is no address: {error.strerror}") from None
     with socket.socket(place[0], place[1], place[2]) as made:
@@ -128,9 +145,9 @@ def _bound(settings: Settings) -> Generator[socket.socket | None]:
             made.bind(place[4])
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
-                raise ConfigError(f"host: cannot listen on {settings.host}:{settings.port}: {error.strerror}") from None
+                raise ConfigError(f"host: cannot listen on {settings.host}:{port}: {error.strerror}") from None
             hint = "stop what listens there, or choose another with --port"
-            raise ConfigError(f"port: {settings.port} on {settings.host} is in use; {hint}") from None
+            raise ConfigError(f"port: {port} on {settings.host} is in use; {hint}") from None
         yield made
 
 
@@ -167,7 +184,7 @@ async def _announced(gateway: Gateway, url: str) -> AsyncGenerator[None]:
 
 def _change_key(tx: Connection, old: str | None, new: str | None, new_id: str, now: float) -> None:
     row = keys.by_hash(tx, digest(old)) if old else None
-    if row is not None:
+    if row is not None and row["deleted_at"] is None:
         keys.end(tx, row["id"], now)
     if new is not None:
         values = {"id": new_id, "name": f"commands beside process {os.getpid()}", "project": DEFAULT_PROJECT}

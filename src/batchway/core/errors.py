@@ -9,7 +9,8 @@
     |  |- Conflict             409  the object is in the wrong state
     |  |- TooLarge             413
     |  |- KeyReused            422  an Idempotency-Key with another body
-    |  '- TooMany              429  with retry_after
+    |  |- TooMany              429  with retry_after
+    |  '- OverBudget           429  there is no money for it; trying again soon is no use
     |- ProviderError           502  a provider failed us; `fault` says how
     '- ConfigError             (exit code 2, before anything listens)
 
@@ -96,6 +97,17 @@ class TooMany(RequestError):
     def __init__(self, message: str, *, code: str = "rate_limit_exceeded", retry_after: float = 1.0) -> None:
         super().__init__(message, code=code)
         self.retry_after = retry_after
+
+
+class OverBudget(RequestError):
+    """The budget of `owner` does not allow it; clients are told not to try again by themselves."""
+
+    status = 429
+    type = "insufficient_quota"
+
+    def __init__(self, message: str, *, owner: str) -> None:
+        super().__init__(message, code="insufficient_quota")
+        self.owner = owner
 
 
 class Fault(StrEnum):

@@ -9,6 +9,9 @@ import msgspec
 
 from batchway.core.states import Outcome
 
+REGIONAL = "regional/"
+"""Before the name under which prices know a model: it is processed in one region, which may have a surcharge."""
+
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Where a line goes: the account (an entry of `providers`), the model's name there, the lane."""

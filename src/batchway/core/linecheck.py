@@ -16,6 +16,7 @@ took twice as long. One line is never divided: 16 MB in a single line take some 
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
 
 import msgspec
@@ -40,10 +41,12 @@ from batchway.core.linefaults import (
     too_long,
 )
 from batchway.core.spans import BLOCK_BYTES, BLOCK_LINES, MAX_LINE_BYTES, Block, Tally
+from batchway.core.tokenguess import guess
 from batchway.wire.errors import LineFault
 
 MAX_FAULTS = 10_000
-BYTES_PER_TOKEN = 4  # the declared estimate: bytes of JSON per input token, English text and its punctuation
+LONG = 32 << 10  # bytes of a line that is guessed for: a longer one stands for as many more
+SAMPLED = 16  # the tokens of one line in n // 16 are guessed, behind n lines: 200 of a million
 SHORTEST = 60  # bytes that no clean line gets by with
 MAX_OUTPUT = 1 << 31  # of one line: a sum over any file fits into 64 bits
 
@@ -54,8 +57,8 @@ _pack = msgspec.msgpack.Encoder().encode
 class ModelStats(msgspec.Struct, gc=False):
     """What a file asks of one model.
 
-    `bytes` are those of whole lines. `input_tokens` is an estimate. `output_limit` sums the tokens that lines allow
-    themselves (limit x n); `unlimited` counts lines that set none.
+    `bytes` are those of whole lines. `input_tokens` is a guess, made of some of the lines. `output_limit` sums the
+    tokens that lines allow themselves (limit x n); `unlimited` counts lines that set none.
     """
 
     lines: int = 0
@@ -70,6 +73,13 @@ class ModelStats(msgspec.Struct, gc=False):
         self.input_tokens += other.input_tokens
         self.output_limit += other.output_limit
         self.unlimited += other.unlimited
+
+
+class Sample(msgspec.Struct, gc=False):
+    """What was guessed of some lines: their tokens, and the bytes of their contents. A line stands for those behind."""
+
+    tokens: float = 0.0
+    bytes: int = 0
 
 
 class Findings(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +126,8 @@ class LineCheck:
         self._block_full = 0  # the line number, and below the offset, behind which the next block begins
         self._block_end = 0
         self._block: dict[str, ModelStats] = {}
+        self._samples: dict[str, Sample] = {}
+        self._taken = self._sample_at = 0  # lines counted so far, and the next of them whose tokens are guessed
         self._blocks = bytearray()
         self._block_count = 0
 
@@ -143,8 +155,9 @@ class LineCheck:
         if self._look and not self._lines:
             self._fault_count, self._faults = 1, [fault("empty_file", "The file holds no lines.")]
         self._close_block()
-        for stats in self._models.values():
-            stats.input_tokens = -(-stats.input_tokens // BYTES_PER_TOKEN)
+        for name, stats in self._models.items():
+            sample = self._samples[name]
+            stats.input_tokens = math.ceil(stats.input_tokens * sample.tokens / sample.bytes)
         kept = [*self._faults, *self._waivable[: MAX_FAULTS - len(self._faults)]]
         return Findings(
             bytes=self._bytes,
@@ -235,8 +248,25 @@ class LineCheck:
             self._refuse(duplicate(line.custom_id), first + position)
         self._take(clean)
 
+    def _sample_some(self, lines: list[tuple[RequestLine, int, int]]) -> None:
+        """Guesses the tokens of those of the next lines whose turn it is, however the file was cut into pieces."""
+        first, self._taken = self._taken, self._taken + len(lines)
+        while self._sample_at < self._taken:
+            line, content, size = lines[self._sample_at - first]
+            step = max(1, self._sample_at // SAMPLED, size // LONG)
+            self._sample(line, content, step)
+            self._sample_at += step
+
+    def _sample(self, line: RequestLine, content: int, stands_for: int = 1) -> None:
+        """Guesses the tokens of a line with so many bytes of content, which stands for some lines."""
+        body = line.body
+        sample = self._samples.setdefault(body.model or "", Sample())
+        sample.tokens += guess(CONTENT[line.url][1](body), body.instructions, body.tools) * stands_for
+        sample.bytes += content * stands_for
+
     def _take(self, lines: list[tuple[RequestLine, int, int]]) -> None:
         """Counts lines that are clean, or want nothing but a model; each with its bytes of content and of all."""
+        self._sample_some(lines)
         name: str | None = None
         stats = ModelStats()
         urls = self._urls
@@ -248,7 +278,7 @@ class LineCheck:
             urls[line.url] += 1
             stats.lines += 1
             stats.bytes += size
-            stats.input_tokens += content  # bytes as yet: `finish` divides the sum
+            stats.input_tokens += content  # bytes as yet: `finish` makes tokens of the sum
             limit = _output_limit(body)
             if limit:
                 stats.output_limit += limit
@@ -283,7 +313,10 @@ class LineCheck:
                 return
             self._named.add(name)
         self._models.setdefault(name, ModelStats())
-        self._take([(found, len(CONTENT[found.url][1](found.body)), size)])
+        content = len(CONTENT[found.url][1](found.body))
+        self._take([(found, content, size)])
+        if name not in self._samples:
+            self._sample(found, content)
 
     def _refuse(self, found: LineFault | None, number: int | None = None) -> None:
         """Counts a line as faulty, the present one unless `number` says otherwise."""

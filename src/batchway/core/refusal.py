@@ -33,6 +33,13 @@ def refusal(
     )
 
 
+def shown(method: str, url: str) -> str:
+    """Method, host and path: what may be shown of a URL, for its query and user part may hold keys."""
+    place = url.partition("?")[0].partition("#")[0].partition("://")[2] or "?"
+    authority, slash, path = place.partition("/")
+    return f"{method} {authority.rpartition('@')[2]}{slash}{path}"
+
+
 def fault_of(status: int, *, idempotent: bool) -> Fault:
     """How a status that is no success failed us."""
     if status == 429:

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, exists, func, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    RowMapping,
+    and_,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
 
 from batchway.core.errors import NotFound
 from batchway.core.principal import Sight
-from batchway.core.states import FINAL_BATCH_STATES, BatchState, JobState
+from batchway.core.states import FINAL_BATCH_STATES, LIVE_BATCH_STATES, BatchState, JobState
 from batchway.db.schema import batches, jobs, ledger, segments
 from batchway.db.sight import visible
 from batchway.wire.batches import BatchFilter
@@ -118,11 +131,37 @@ def to_stop(tx: Connection, now: float, limit: int) -> list[str]:
 def past_deadline(tx: Connection, now: float, limit: int) -> list[str]:
     """Live batches whose window has closed and whose jobs nobody has ended yet."""
     query = select(batches.c.id).where(
-        batches.c.status.in_([BatchState.VALIDATING, BatchState.IN_PROGRESS]),
+        batches.c.status.in_([BatchState.VALIDATING, BatchState.PAUSED, BatchState.IN_PROGRESS]),
         batches.c.expires_at <= now,
         batches.c.expiring.is_(False),
     )
     return list(tx.execute(query.limit(limit)).scalars())
+
+
+def enqueued(tx: Connection, kind: Literal["project", "key"], name: str) -> tuple[int, int]:
+    """(live batches, their estimated input tokens) of a project or a key.
+
+    Whoever asks is alone in asking of the same one until the end of the transaction: he may add a batch to them.
+    """
+    if tx.dialect.name == "postgresql":
+        tx.execute(text("SELECT pg_advisory_xact_lock(8113204, hashtext(:name))"), {"name": f"{kind} {name}"})
+    mine = batches.c.project == name if kind == "project" else batches.c.key_id == name
+    sums = select(func.count(), func.coalesce(func.sum(batches.c.input_tokens), 0))
+    count, tokens = tx.execute(sums.where(mine, batches.c.status.in_(sorted(LIVE_BATCH_STATES)))).one()
+    return count, int(tokens)
+
+
+def next_paused(tx: Connection, now: float, passed: Collection[str]) -> RowMapping | None:
+    """The oldest paused batch that none of the budgets of `passed` (owners) pays for."""
+    keys = [owner.removeprefix("key:") for owner in passed if owner.startswith("key:")]
+    projects = [owner.removeprefix("project:") for owner in passed if owner.startswith("project:")]
+    query = select(batches).where(
+        batches.c.status == BatchState.PAUSED,
+        batches.c.not_before <= now,
+        batches.c.key_id.not_in(keys),
+        batches.c.project.not_in(projects),
+    )
+    return tx.execute(query.order_by(batches.c.created_at, batches.c.id).limit(1)).mappings().one_or_none()
 
 
 def note(tx: Connection, batch_id: str, values: dict[str, Any]) -> None:
@@ -162,10 +201,11 @@ def tidied(tx: Connection, batch_id: str, now: float) -> None:
 
 
 def amounts(tx: Connection, batch_id: str) -> tuple[int | None, bool]:
-    """(sum of the ledger's known amounts or None when none is known, whether every amount is known)."""
+    """What the batch's lines amount to: (sum of the known amounts, None when none is known; whether all are known)."""
     total, rows, known = tx.execute(
         select(func.sum(ledger.c.amount), func.count(), func.count(ledger.c.amount)).where(
-            ledger.c.batch_id == batch_id
+            ledger.c.batch_id == batch_id,
+            ledger.c.kind == "usage",  # corrections stand beside it
         )
     ).one()
     return (int(total) if known else None), rows == known

@@ -7,28 +7,37 @@ somebody else owns the chunk now. A chunk is done when `done_at` is set: all its
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Double, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import BigInteger, Connection, Double, and_, bindparam, delete, func, insert, or_, select, update
 
 from batchway.core.jobs import Span
-from batchway.db.schema import chunks, jobs
+from batchway.db import holds
+from batchway.db.schema import batches, chunks, jobs
 
 _open = chunks.c.done_at.is_(None)
 _GROW = (  # made once: building a statement costs as much as running it, and this one runs with every segment
     update(chunks)
     .where(chunks.c.id == bindparam("of"), chunks.c.token == bindparam("held"), _open)
-    .values(answered=chunks.c.answered + bindparam("more"), done_at=bindparam("at", type_=Double))
+    .values(
+        answered=chunks.c.answered + bindparam("more"),
+        spent=chunks.c.spent + bindparam("amount", type_=BigInteger),
+        done_at=bindparam("at", type_=Double),
+    )
 )
 
 
 class Chunk(msgspec.Struct, frozen=True, kw_only=True):
-    """A chunk in the hands of its owner, with what it needs to know of its job."""
+    """A chunk in the hands of its owner, with what it needs to know of its job.
+
+    `limit` is what its batch holds, when a budget applies to it, and `spent` what was spent of that, in pico-dollars.
+    """
 
     id: str
     job_id: str
     batch_id: str
+    project: str
     ordinal: int
     token: int
     account: str
@@ -39,13 +48,8 @@ class Chunk(msgspec.Struct, frozen=True, kw_only=True):
     priority: int
     attempts: int
     stopping: bool
-
-
-class Load(NamedTuple):
-    """What the engine holds of one account: chunks, and their lines that have no answer yet."""
-
-    chunks: int
-    lines: int
+    limit: int | None
+    spent: int
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +81,8 @@ def begin(tx: Connection, chunk_id: str) -> Chunk | None:
     if not raised.rowcount:
         return None
     of_job = jobs.c.batch_id, jobs.c.model, jobs.c.endpoint, jobs.c.file_key, jobs.c.models
-    joined = select(chunks, *of_job).join(jobs, jobs.c.id == chunks.c.job_id)
+    joined = select(chunks, *of_job, batches.c.project).join(jobs, jobs.c.id == chunks.c.job_id)
+    joined = joined.join(batches, batches.c.id == jobs.c.batch_id)
     row = tx.execute(joined.where(chunks.c.id == chunk_id)).mappings().one()
     span = Span(
         file_key=row["file_key"],
@@ -86,7 +91,8 @@ def begin(tx: Connection, chunk_id: str) -> Chunk | None:
         first_line=row["first_line"],
         models=frozenset(row["models"]),
     )
-    same = ("id", "job_id", "batch_id", "ordinal", "token", "account", "model", "endpoint")
+    limit = holds.cap(tx, row["batch_id"])
+    same = ("id", "job_id", "batch_id", "project", "ordinal", "token", "account", "model", "endpoint")
     return Chunk(
         **{name: row[name] for name in same},
         span=span,
@@ -94,12 +100,17 @@ def begin(tx: Connection, chunk_id: str) -> Chunk | None:
         priority=row["priority"],
         attempts=row["attempts"],
         stopping=row["stop_at"] is not None,
+        limit=limit,
+        spent=0 if limit is None else spent(tx, row["batch_id"]),
     )
 
 
-def grow(tx: Connection, chunk: Chunk, answers: int, done_at: float | None) -> bool:
-    """Adds stored answers, and ends the chunk when `done_at` is given; False when the caller does not own it."""
-    values = {"of": chunk.id, "held": chunk.token, "more": answers, "at": done_at}
+def grow(tx: Connection, chunk: Chunk, answers: int, done_at: float | None, amount: int = 0) -> bool:
+    """Adds stored answers and what they amount to, and ends the chunk when `done_at` is given.
+
+    False when the caller does not own it.
+    """
+    values = {"of": chunk.id, "held": chunk.token, "more": answers, "amount": amount, "at": done_at}
     return bool(tx.execute(_GROW, values).rowcount)
 
 
@@ -107,27 +118,6 @@ def postpone(tx: Connection, chunk: Chunk, until: float) -> None:
     """After a run that failed: gives the chunk back, not to be run before then."""
     values = {"queued_at": None, "not_before": until, "attempts": chunks.c.attempts + 1}
     tx.execute(update(chunks).where(_owned(chunk)).values(values))
-
-
-def load(tx: Connection) -> dict[str, Load]:
-    """What the engine holds, by account."""
-    rows = tx.execute(
-        select(chunks.c.account, func.count(), func.sum(chunks.c.lines - chunks.c.answered))
-        .where(_open, chunks.c.queued_at.is_not(None))
-        .group_by(chunks.c.account)
-    )
-    return {account: Load(int(count), int(lines)) for account, count, lines in rows}
-
-
-def waiting(tx: Connection, account: str, now: float, limit: int) -> list[tuple[str, int]]:
-    """The next chunks of an account that nobody was given yet, and their lines: deadline, priority, then place."""
-    rows = tx.execute(
-        select(chunks.c.id, chunks.c.lines - chunks.c.answered)
-        .where(_open, chunks.c.queued_at.is_(None), chunks.c.account == account, chunks.c.not_before <= now)
-        .order_by(chunks.c.deadline, chunks.c.priority.desc(), chunks.c.ordinal)
-        .limit(limit)
-    )
-    return [(chunk_id, lines) for chunk_id, lines in rows]
 
 
 def queued(tx: Connection, chunk_ids: Iterable[str], now: float) -> None:
@@ -186,6 +176,14 @@ def progress(tx: Connection, job_id: str) -> Progress:
     ).one()
     total, lines, answered, still_open, stopped = map(int, row)
     return Progress(chunks=total, lines=lines, answered=answered, open=still_open, stopped=stopped > 0)
+
+
+def spent(tx: Connection, batch_id: str) -> int:
+    """Pico-dollars of a batch so far: of its executed answers, and of its native jobs that are accounted."""
+    executed = select(func.sum(chunks.c.spent)).join(jobs, jobs.c.id == chunks.c.job_id)
+    native = select(func.sum(jobs.c.amount)).where(jobs.c.lane == "native")
+    sums = (tx.execute(query.where(jobs.c.batch_id == batch_id)).scalar_one() for query in (executed, native))
+    return sum(int(found or 0) for found in sums)
 
 
 def forget(tx: Connection, job_id: str) -> None:

@@ -9,13 +9,16 @@ caller's durable row survives.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import SQLAlchemyError
 
+from batchway import metrics
 from batchway.db.migrations import migrate
 
 P = ParamSpec("P")
@@ -23,6 +26,7 @@ T = TypeVar("T")
 Statement = Callable[Concatenate[Connection, P], T]
 
 POOL_SIZE = 16
+TOLD = "told"  # the mark on a connection whose transaction has stored an event: see db/outbox.py
 
 
 class Database:
@@ -39,6 +43,7 @@ class Database:
             self._writer = self._reader = create_engine(
                 parsed, pool_size=POOL_SIZE, pool_pre_ping=True, pool_recycle=1800, hide_parameters=True
             )
+        self.on_told: Callable[[], object] = _nobody  # called, in any thread, after a commit that stored an event
         self._threads = ThreadPoolExecutor(1 if self.is_sqlite else POOL_SIZE, thread_name_prefix="batchway-db")
         try:
             migrate(self._writer)
@@ -52,9 +57,20 @@ class Database:
             return self._run(self._reader, statement, *args, **kwargs)
         return await self._off_loop(self._reader, statement, *args, **kwargs)
 
+    async def read_apart(self, statement: Statement[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`read` for statements of more than a few milliseconds: the event loop goes on meanwhile, on SQLite too."""
+        return await asyncio.to_thread(self._run, self._reader, statement, *args, **kwargs)
+
     async def write(self, statement: Statement[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs `statement(tx, ...)` in one transaction: committed when it returns, rolled back when it raises."""
-        return await self._off_loop(self._writer, statement, *args, **kwargs)
+        begun = time.perf_counter()
+        try:
+            return await self._off_loop(self._writer, statement, *args, **kwargs)
+        except SQLAlchemyError:
+            metrics.WRITE_FAILURES.add()
+            raise
+        finally:
+            metrics.WRITE_SECONDS.observe(time.perf_counter() - begun)
 
     def write_now(self, statement: Statement[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """`write` for callers outside an event loop: start-up, commands, tests."""
@@ -70,10 +86,17 @@ class Database:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, lambda: self._run(engine, statement, *args, **kwargs))
 
-    @staticmethod
-    def _run(engine: Engine, statement: Any, *args: Any, **kwargs: Any) -> Any:
+    def _run(self, engine: Engine, statement: Any, *args: Any, **kwargs: Any) -> Any:
         with engine.begin() as tx:
-            return statement(tx, *args, **kwargs)
+            done = statement(tx, *args, **kwargs)
+            told = tx.info.pop(TOLD, False)
+        if told:
+            self.on_told()
+        return done
+
+
+def _nobody() -> None:
+    """Nobody waits for events."""
 
 
 def driver_url(url: str) -> URL:

@@ -17,10 +17,14 @@ KEPT_SECONDS = 86400.0
 
 
 class Idempotency(msgspec.Struct, frozen=True, kw_only=True):
-    """A client's Idempotency-Key and the fingerprint of what it was sent with."""
+    """A client's Idempotency-Key and the fingerprint of what it was sent with.
+
+    `asker` is the id of the key that sent it, when what it asks for will belong to another one.
+    """
 
     key: str
     fingerprint: str
+    asker: str | None = None
 
 
 class AlreadyAnswered(BatchwayError):

@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import Connection, RowMapping, select
 
 from batchway.core.usage import Usage
+from batchway.db import costs
 from batchway.db.once import insert_once
 from batchway.db.schema import ledger
 
@@ -51,7 +52,10 @@ def post(tx: Connection, entry: Entry, amount: int | None, source: str | None, n
         "price_source": source,
         "created_at": now,
     }
-    return insert_once(tx, ledger, values)
+    if not insert_once(tx, ledger, values):
+        return False
+    costs.add(tx, values)
+    return True
 
 
 def of_batch(tx: Connection, batch_id: str) -> list[RowMapping]:

@@ -29,11 +29,13 @@ JOB_FIELDS = (
 ).split()
 
 
-def tell_batch(tx: Connection, kind: EventType, batch_id: str, now: float) -> None:
-    """Appends an event about a batch as it is now."""
+def tell_batch(tx: Connection, kind: EventType, batch_id: str, now: float) -> BatchData:
+    """Appends an event about a batch as it is now; answers what it tells."""
     row = tx.execute(select(batches).where(batches.c.id == batch_id)).mappings().one()
     about = About(batch_id, row["project"], row["key_id"])
-    tell(tx, kind, about, now, msgspec.to_builtins(_batch_data(tx, row)))
+    data = _batch_data(tx, row)
+    tell(tx, kind, about, now, msgspec.to_builtins(data))
+    return data
 
 
 def _batch_data(tx: Connection, row: RowMapping) -> BatchData:

@@ -7,11 +7,13 @@ commits takes the next number from the batch's row, whose lock keeps the numbers
 from __future__ import annotations
 
 import struct
+import time
 from collections.abc import Iterable, Sequence
 
 import msgspec
 from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, update
 
+from batchway import metrics
 from batchway.core.jobs import Counts
 from batchway.db.schema import batches, segments
 
@@ -20,7 +22,7 @@ _NEXT_SEQ = (
     update(batches)
     .where(batches.c.id == bindparam("of"))
     .values(segment_seq=batches.c.segment_seq + 1)
-    .returning(batches.c.segment_seq)
+    .returning(batches.c.segment_seq, batches.c.created_at)
 )
 _INSERT = insert(segments)
 
@@ -49,7 +51,9 @@ def unpack(packed: bytes) -> tuple[int, ...]:
 
 def append(tx: Connection, segment: NewSegment) -> int:
     """Adds a row to the manifest and answers its `seq`."""
-    seq = tx.execute(_NEXT_SEQ, {"of": segment.batch_id}).scalar_one()
+    seq, created_at = tx.execute(_NEXT_SEQ, {"of": segment.batch_id}).one()
+    if seq == 1:
+        metrics.BATCH_FIRST_RESULT_SECONDS.observe(max(0.0, time.time() - created_at))
     row = {
         "batch_id": segment.batch_id,
         "seq": seq,

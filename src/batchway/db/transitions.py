@@ -10,8 +10,9 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, update
 
+from batchway import metrics
 from batchway.core.events import EventType
-from batchway.core.states import BATCH_STEPS, JOB_STEPS, BatchState, JobState, step
+from batchway.core.states import BATCH_STEPS, FINAL_BATCH_STATES, JOB_STEPS, BatchState, JobState, step
 from batchway.db.news import tell_batch, tell_job
 from batchway.db.schema import batches, jobs
 
@@ -34,15 +35,18 @@ def move_batch(
 ) -> bool:
     """One step of a batch; sets the state's timestamp and `values` with it."""
     step(BATCH_STEPS, old, new)
+    when = {} if new is BatchState.VALIDATING else {f"{new}_at": now}  # it was validating first when it was created
     moved = tx.execute(
         update(batches)
         .where(batches.c.id == batch_id, batches.c.status == old)
-        .values({"status": new, f"{new}_at": now, "not_before": 0, "attempts": 0, **(values or {})})
+        .values({"status": new, **when, "not_before": 0, "attempts": 0, **(values or {})})
     )
     if moved.rowcount != 1:
         return False
     kind = EventType.BATCH_RESUMED if old is BatchState.PAUSED and new in RESUMED else EventType(f"batch.{new}")
-    tell_batch(tx, kind, batch_id, now)
+    told = tell_batch(tx, kind, batch_id, now)
+    if new in FINAL_BATCH_STATES:  # should the transaction fail after this, the metrics count one end twice
+        metrics.batch_ended(new, told.total_seconds, told.queued_seconds)
     return True
 
 

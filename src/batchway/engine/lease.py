@@ -123,6 +123,10 @@ class Lease:
         """True while the last renewal is younger than half a lease."""
         return self._clock() - self._beat_at < self.seconds / 2
 
+    def beat_age(self) -> float:
+        """Seconds since the last renewal was sent; infinite without a lease."""
+        return self._clock() - self._beat_at
+
     def may_judge(self) -> bool:
         """True when this process has beaten without a gap for long enough to call others dead."""
         with self._lock:

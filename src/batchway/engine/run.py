@@ -13,6 +13,7 @@ from typing import NamedTuple, TypeVar, TypeVarTuple, cast
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from batchway import metrics
 from batchway.core.errors import BatchwayError, ConfigError
 from batchway.engine.bell import Bell
 from batchway.engine.connections import is_sqlite, open_database
@@ -167,6 +168,10 @@ class Engine:
         """False when this process could not renew its lease for half a lease, or is closed: paid requests must stop."""
         return self._lease.alive()
 
+    def beat_age(self) -> float:
+        """Seconds since the lease was last renewed."""
+        return self._lease.beat_age()
+
     @property
     def executor_id(self) -> str:
         """The id under which this process takes work now; a new one after it was declared dead."""
@@ -211,13 +216,12 @@ class Engine:
         """What a durable function does: run the body on the host's loop and sort its ends. Runs on DBOS's loop."""
         executor_id = durable.executor_id
         try:
-            await self._work.carry(kind.body, key, self._lease.alive)
+            await self._work.carry(functools.partial(_tell_failure, kind), key, self._lease.alive)
         except asyncio.CancelledError:
             # Not an end: nobody decided that this work failed. Raised on, so that DBOS records nothing.
             await asyncio.to_thread(durable.release, workflow_id, executor_id)
             raise
         except Exception as error:  # noqa: BLE001 - whatever a body raises ends its work as failed, and nothing else
-            log.error("engine: %s(%s) failed: %s", kind.name, key, _describe(error))  # noqa: TRY400 - messages may hold bodies
             raise BodyFailedError(f"{kind.name}: {type(error).__name__}") from None
 
     def _rejoin(self) -> None:
@@ -243,6 +247,16 @@ class Engine:
     async def _call(self, function: Callable[[*Ts], T], *args: *Ts) -> T:
         """Run something that blocks in a thread of ours: the host's own threads may all be busy."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, function, *args)
+
+
+async def _tell_failure(kind: _Kind, key: str) -> None:
+    """The body; its failure is told in its own context, where the log knows what it was about."""
+    try:
+        await kind.body(key)
+    except Exception as error:
+        metrics.WORK_FAILURES.add(kind.name)
+        log.error("engine: %s(%s) failed: %s", kind.name, key, _describe(error))  # noqa: TRY400 - messages may hold bodies
+        raise
 
 
 def _describe(error: BaseException) -> str:

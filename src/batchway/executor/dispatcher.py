@@ -1,8 +1,9 @@
 """Keeps the engine supplied: chunks wait in our table, and one process moves the next few of them into its queue.
 
 The queue is shallow: of each account, about twice the lines it can have in flight, so that a run that has sent its last
-line is followed by one that is already loaded, and a more urgent chunk waits behind few. Accounts do not wait for one
-another. `nudge` says that something was planned, or that a run has sent its last line; the tick is only a safety net.
+line is followed by one that is already loaded, and a more urgent chunk waits behind few. Which chunks these are is a
+matter of fair shares (`shares.py`). Accounts do not wait for one another. `nudge` says that something was planned, or
+that a run has sent its last line; the tick is only a safety net.
 
 A chunk is noted as queued and then given to the engine. Should the engine not get it, or its run end without the chunk
 (a crash at the wrong moment), it is ensured again after `Tuning.overdue`, and at once when this process starts to lead
@@ -13,14 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Protocol
 
 from sqlalchemy import Connection
 
-from batchway.db import chunks, leases
+from batchway.db import chunks, leases, turns
 from batchway.db.engine import Database
+from batchway.executor.shares import Shares
 from batchway.executor.tuning import Tuning
 
 log = logging.getLogger(__name__)
@@ -29,6 +32,7 @@ QUEUE = "chunk"
 LEADER = "chunk-dispatcher"
 MEMBER = "chunk-executor:"
 MOST_CHUNKS = 64  # of one account in one process
+JOBS = 32  # of a project and an account that are looked at in a round
 
 
 class Ensures(Protocol):
@@ -141,18 +145,40 @@ def _renew(tx: Connection, holder: str, now: float, seconds: float) -> int:
 
 
 def _choose(tx: Connection, accounts: Mapping[str, int], members: int, now: float, chunk_lines: int) -> list[str]:
-    """The chunks to move now. The order within an account is `chunks.waiting`'s: fair shares belong there."""
+    """The chunks to move now, in fair shares of the lines that each account has in the engine."""
     chosen: list[str] = []
-    held = chunks.load(tx)
+    held = turns.held(tx)
     for account, concurrency in accounts.items():
-        has = held.get(account, chunks.Load(0, 0))
-        room = places(concurrency) * members - has.chunks
-        lines = (2 * concurrency + chunk_lines) * members - has.lines
-        if room <= 0 or lines <= 0:
+        shares = Shares()
+        room, lines = places(concurrency) * members, (2 * concurrency + chunk_lines) * members
+        for one in held:
+            if one.account == account:
+                shares.take(one.project, one.job_id, one.lines)
+                room, lines = room - one.chunks, lines - one.lines
+        chosen += _fill(tx, account, shares, (room, lines), now)
+    return chosen
+
+
+def _fill(tx: Connection, account: str, shares: Shares, left: tuple[int, int], now: float) -> list[str]:
+    """The next chunks of an account; `left` is the room for chunks and lines.
+
+    A project that has nothing in the engine gets its first chunk whether there is room or not: it waits for nobody.
+    """
+    room, lines = left
+    chosen: list[str] = []
+    waiting = {one.job_id: one for one in turns.waiting(tx, account, now, JOBS)}
+    ready: dict[str, deque[tuple[str, int]]] = {}
+    while waiting and len(chosen) < MOST_CHUNKS:
+        one = shares.first(waiting.values(), now)
+        if (room <= 0 or lines <= 0) and not shares.has_none(one.project):
+            break
+        if one.job_id not in ready:
+            ready[one.job_id] = deque(turns.next_chunks(tx, one.job_id, now, max(1, min(room, MOST_CHUNKS))))
+        if not ready[one.job_id]:
+            del waiting[one.job_id]
             continue
-        for chunk_id, more in chunks.waiting(tx, account, now, min(room, MOST_CHUNKS)):
-            if lines <= 0:
-                break
-            chosen.append(chunk_id)
-            lines -= more
+        chunk_id, more = ready[one.job_id].popleft()
+        chosen.append(chunk_id)
+        shares.take(one.project, one.job_id, more)
+        room, lines = room - 1, lines - more
     return chosen

@@ -15,6 +15,7 @@ from batchway.http import Retry
 
 PASSING = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 507, 520, 521, 522, 523, 524, 529})
 APPOINTMENTS = frozenset({429, 503})
+OF_LOAD = frozenset({408, 429, 502, 503, 504, 522, 524, 529})
 
 
 class Trouble(msgspec.Struct, frozen=True, gc=False):
@@ -22,6 +23,11 @@ class Trouble(msgspec.Struct, frozen=True, gc=False):
 
     status: int | None
     retry_after: float | None = None
+
+    @property
+    def taken(self) -> bool | None:
+        """False when the endpoint refused for its load; None without an answer."""
+        return None if self.status is None else self.status not in OF_LOAD
 
     @property
     def appointment(self) -> bool:

@@ -6,6 +6,7 @@ breaks. Bodies are never logged, and messages hold statuses and sizes only.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -25,25 +26,41 @@ class Endpoint:
 
     base_url: str  # ends in /v1 (or what stands for it); an endpoint path follows without its own /v1
     headers: Mapping[str, str] = field(repr=False)
-    concurrency: int = 16
+    concurrency: int = 512  # at most; what it takes is found by trying (see pace.py)
     timeout: float = 600.0  # seconds a single request may take
 
 
 class Request(msgspec.Struct, gc=False):
-    """One line to be sent; `tries` counts the attempts that used one up."""
+    """One line to be sent; `tries` counts the attempts that used one up, `ready_at` is on time.perf_counter."""
 
     number: int
     custom_id: str
     body: bytes
     tries: int = 0
+    ready_at: float = 0.0
 
 
 class Outcome(msgspec.Struct, gc=False):
-    """What one attempt came to: the output line it makes, and what could change if it were repeated."""
+    """What one attempt came to: the output line it makes, and what could change if it were repeated.
+
+    `milliseconds` passed between the request and the end of its answer.
+    """
 
     ok: bool
     line: bytes
     trouble: Trouble | None = None
+    milliseconds: int = 0
+
+    @property
+    def word(self) -> str:
+        """What metrics call it."""
+        if self.ok:
+            return "ok"
+        if self.trouble is None:
+            return "refused"
+        if self.trouble.status is None:
+            return "unheard"
+        return "throttled" if self.trouble.status == 429 else "failed"
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -91,11 +108,21 @@ def rewriter(model: str, names: frozenset[str]) -> Callable[[msgspec.Raw], bytes
 
 async def attempt(http: Http, place: Target, request: Request, line_id: str) -> Outcome:
     """Sends the line once. Raises nothing but CancelledError."""
+    began = time.perf_counter()
     try:
         reply = await http.post(place.url, place.headers, request.body, place.timeout)
     except ProviderError as error:
         return _unheard(request, line_id, error, place.timeout)
-    return _heard(request, line_id, reply)
+    busy = time.perf_counter() - began
+    outcome = _heard(request, line_id, reply)
+    outcome.milliseconds = round(busy * 1000)
+    return outcome
+
+
+def unpaid(request: Request, line_id: str) -> Outcome:
+    """What becomes of a line that is not sent because its batch has spent all that it may."""
+    message = "This request was not sent: its batch has spent what was held for it in its budget."
+    return _failure(request, line_id, "budget_exceeded", message, None)
 
 
 def _heard(request: Request, line_id: str, reply: Reply) -> Outcome:

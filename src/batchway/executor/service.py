@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 
+from batchway import logs
 from batchway.core.errors import BatchwayError
 from batchway.core.ids import IdMaker, new_id
 from batchway.core.jobs import JobSpec
@@ -16,6 +18,8 @@ from batchway.engine import Engine
 from batchway.executor.chunks import plan
 from batchway.executor.dispatcher import QUEUE, Dispatcher, places
 from batchway.executor.limits import Slots
+from batchway.executor.pace import START, Pace
+from batchway.executor.purse import MeterOf, Purse
 from batchway.executor.retry import pause
 from batchway.executor.run import Fenced, Run, Stop, Tools
 from batchway.executor.send import Endpoint, target
@@ -31,6 +35,7 @@ class Executor:
     """One a process. `register` before the engine is launched; `run` is the dispatcher, until it is cancelled.
 
     `endpoints` are the accounts that execute. `on_job_end` is called with a job's id when its last chunk is done here.
+    `meter_of` tells what answers amount to: once a batch has spent what it holds, no more of its lines are sent.
     """
 
     db: Database
@@ -41,12 +46,14 @@ class Executor:
     clock: Callable[[], float]
     settings: Tuning = field(default_factory=Tuning)
     on_job_end: Callable[[str], None] = lambda _job_id: None
+    meter_of: MeterOf = lambda _account, _model: None
     new_id: IdMaker = new_id
     random: Random = field(default_factory=Random)
 
     def __post_init__(self) -> None:
         self._slots: dict[str, Slots] = {}
         self._runs: dict[str, Run] = {}  # by chunk
+        self._purses: dict[str, Purse] = {}  # by batch
         self._leaving = False
         self._dispatcher = Dispatcher(
             db=self.db,
@@ -54,7 +61,7 @@ class Executor:
             clock=self.clock,
             tuning=self.settings,
             holder=self.new_id("executor_"),
-            accounts=lambda: {name: endpoint.concurrency for name, endpoint in self.endpoints.items()},
+            accounts=self._limits,
             ended=lambda job_id: self.on_job_end(job_id),  # noqa: PLW0108 - whoever listens may come later
             tick=self._watch,
         )
@@ -67,6 +74,7 @@ class Executor:
             random=self.random,
             tuning=self.settings,
             may_send=self._may_send,
+            meter_of=self.meter_of,
             drained=self._dispatcher.nudge,
         )
 
@@ -93,6 +101,11 @@ class Executor:
         if ended:
             self.on_job_end(job_id)
 
+    def load(self) -> dict[str, tuple[int, int]]:
+        """(requests under way, how many there may be) in this process, by account."""
+        used = {name: slots.in_use for name, slots in self._slots.items()}
+        return {name: (used.get(name, 0), limit) for name, limit in self._limits().items()}
+
     def leave(self) -> None:
         """Sends nothing more from this process, for good: call it just before the engine is closed.
 
@@ -107,6 +120,7 @@ class Executor:
         chunk = await self.db.write(chunks.begin, chunk_id)
         if chunk is None:
             return
+        logs.note(batch_id=chunk.batch_id, job_id=chunk.job_id)
         try:
             ended = await self._finish(chunk)
         except Fenced:
@@ -122,11 +136,17 @@ class Executor:
         endpoint = self.endpoints.get(chunk.account)
         if endpoint is None:
             raise BatchwayError(f"no endpoint is configured for the account {chunk.account!r}")
-        slots = self._slots.setdefault(chunk.account, Slots(endpoint.concurrency))
-        run = self._runs[chunk.id] = Run(chunk, target(endpoint, chunk.endpoint), slots, self._tools)
+        slots = self._slots.setdefault(chunk.account, Slots(Pace(ceiling=endpoint.concurrency)))
+        purse = self._purses.setdefault(chunk.batch_id, Purse(chunk.limit, chunk.spent))
+        purse.renew(chunk.limit, chunk.spent)
+        purse.runs += 1
+        run = self._runs[chunk.id] = Run(chunk, target(endpoint, chunk.endpoint), slots, purse, self._tools)
         try:
             return await run.finish()
         finally:
+            purse.runs -= 1
+            if not purse.runs:
+                del self._purses[chunk.batch_id]
             if self._runs.get(chunk.id) is run:
                 del self._runs[chunk.id]
 
@@ -157,6 +177,14 @@ class Executor:
                 run.stop(Stop.FENCED)
             elif stopping:
                 run.stop(Stop.ASKED)
+
+    def _limits(self) -> dict[str, int]:
+        """How many requests of each account this process has in flight, as far as that is known."""
+        now = asyncio.get_running_loop().time()
+        return {
+            name: self._slots[name].pace.limit(now) if name in self._slots else min(START, endpoint.concurrency)
+            for name, endpoint in self.endpoints.items()
+        }
 
     def _may_send(self) -> bool:
         return not self._leaving and self.engine.alive()

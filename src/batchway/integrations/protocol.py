@@ -9,13 +9,19 @@ A receiver's module or folder holds
     KIND: str                                   the word for it in batchway.yaml
     class Options(msgspec.Struct, ...)          what an entry may say; unknown fields are refused with the nearest name
     def open_receiver(name, options, tools) -> Receiver
+
+or, when several words mean it, `KINDS`: a mapping of each word to an object with the last two. `ALWAYS = True` opens it
+without an entry too; `EVENTS` are the patterns of an entry that names none. Only the process that tells opens
+receivers; options are checked by every process at its start, so what can be wrong with them is a ValueError of
+`Options.__post_init__`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from fnmatch import fnmatchcase
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
 
@@ -103,10 +109,22 @@ class Tools:
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """A configured receiver: `events` are patterns of event types; `name` is where its place is remembered."""
+    """A configured receiver: `events` are patterns of event types; `name` is where its place is remembered.
+
+    A name that is new begins with what happens from now on, with `start` at "start" with all that is still stored.
+    """
 
     name: str
     kind: str
     events: tuple[str, ...] = ("*",)
     projects: tuple[str, ...] | None = None
+    start: Literal["now", "start"] = "now"
     options: dict[str, Any] = {}
+
+    def concerns(self, event: Event) -> bool:
+        """Whether the event is of a project that it is for."""
+        return self.projects is None or event.project in self.projects
+
+    def wants(self, event: Event) -> bool:
+        """Whether it is to be told of this event."""
+        return self.concerns(event) and any(fnmatchcase(event.type, pattern) for pattern in self.events)

@@ -2,7 +2,8 @@
 
 The ledger's unique key (job, kind, model) makes a repeat a no-op, and the entry, the job's step to `accounted` and the
 settling of the hold are one transaction. It runs for every ending: what was answered was paid, also in a batch that
-expired, failed or was cancelled. Each line is priced by itself, since prices may depend on a line's length.
+expired, failed or was cancelled. Each line is priced by itself, since prices may depend on a line's length; the price
+is kept with the job, so that a later one never changes what a line is said to cost.
 """
 
 from __future__ import annotations
@@ -35,12 +36,13 @@ async def account(trip: Trip, job_id: str) -> None:
     async for window in _answers(trip, row):
         for answer in window:
             if answer.ok:
-                spent = line_usage(answer.line)
+                spent = line_usage(answer.line, answer.milliseconds)
                 usage, answered = usage + spent, answered + 1
                 amount += price.amount(spent) if price else 0
         await asyncio.sleep(0)  # a window is a few milliseconds of work: let the others in
     await trip.db.write(_post, row, usage, (amount if price else None, answered, price), trip.clock())
     trip.bells.work.set()
+    trip.bells.money.set()
 
 
 def _answers(trip: Trip, row: RowMapping) -> AsyncIterator[list[Stored]]:
@@ -60,11 +62,14 @@ def _post(
     batch = batches.get(tx, row["batch_id"])
     if answered:
         ledger.post(tx, _entry(row, batch, usage, answered), amount, price.source if price else None, now)
-    values: dict[str, Any] = {"usage": msgspec.to_builtins(usage), "amount": amount if answered else 0}
+    values: dict[str, Any] = {
+        "usage": msgspec.to_builtins(usage),
+        "amount": amount if answered else 0,
+        "price": price.to_json() if price else None,
+    }
     move_job(tx, row["id"], JobState.COLLECTED, JobState.ACCOUNTED, now, values)
     if all(job["status"] == JobState.ACCOUNTED for job in jobs.of_batch(tx, row["batch_id"])):
-        spent, _ = batches.amounts(tx, row["batch_id"])
-        holds.settle_hold(tx, row["batch_id"], spent, now)
+        holds.settle_hold(tx, row["batch_id"], now)
 
 
 def _entry(row: RowMapping, batch: RowMapping, usage: Usage, answered: int) -> ledger.Entry:

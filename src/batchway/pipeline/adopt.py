@@ -1,7 +1,8 @@
 """Takes in a batch that was made elsewhere, by its id at the provider: it becomes a batch with one running job.
 
 Its input file is fetched first, so that its answers come back in input order and every line is accounted for. Adopting
-the same one again answers the batch that has it.
+the same one again answers the batch that has it. It runs already and will be paid whatever we say, so its hold is
+opened without asking the budgets.
 """
 
 from __future__ import annotations
@@ -14,15 +15,19 @@ import msgspec
 from sqlalchemy import Connection, RowMapping, select
 from sqlalchemy.exc import IntegrityError
 
+from batchway.billing.estimate import dearest
 from batchway.core.errors import NotFound, ProviderError, RequestError
 from batchway.core.jobs import JobSpec, Look, Route, Span
 from batchway.core.principal import Principal
 from batchway.core.states import BatchState, JobState
 from batchway.db import batches
+from batchway.db.audit import Actor, record
+from batchway.db.holds import open_hold
 from batchway.db.schema import jobs
 from batchway.db.transitions import create_batch, create_jobs, move_batch, move_job
-from batchway.pipeline.create import checked_metadata
+from batchway.pipeline.fields import checked_metadata
 from batchway.pipeline.intake import Incoming, delete_file, receive
+from batchway.pipeline.routing import demand
 from batchway.pipeline.trip import Trip
 from batchway.providers.protocol import Account, Adoptable
 from batchway.wire.batches import BatchAdopt
@@ -33,8 +38,11 @@ REMOTE_ID = re.compile(r"(?!\.+(/|$))[\w.:@=~-]+(/(?!\.+(/|$))[\w.:@=~-]+)*", re
 EVERY_LINE = Span(file_key="", start=0, end=0, first_line=1, models=frozenset())
 
 
-async def adopt(trip: Trip, principal: Principal, wanted: BatchAdopt) -> str:
-    """The id of the batch that carries it from now on; NotFound when the provider has no such job."""
+async def adopt(trip: Trip, principal: Principal, wanted: BatchAdopt, *, request_id: str = "") -> str:
+    """The id of the batch that carries it from now on; NotFound when the provider has no such job.
+
+    `request_id` is for the audit log.
+    """
     metadata = checked_metadata(wanted.metadata)
     account = next((found for found in trip.accounts.find(wanted.provider) if found.native), None)
     if account is None:
@@ -58,7 +66,9 @@ async def adopt(trip: Trip, principal: Principal, wanted: BatchAdopt) -> str:
         bytes=file["bytes"],
     )
     try:
-        await trip.db.write(_store, principal, job, file["id"], metadata, trip.clock())
+        batch = _batch(principal, job, file) | {"metadata": metadata}
+        actor = Actor(principal.key_id, request_id)
+        await trip.db.write(_store, batch, job, _held(trip, job, file), actor, trip.clock())
     except IntegrityError:  # somebody else adopts the same one: their job has the token
         await delete_file(trip, file)
         known = await _known(trip, principal, account, wanted.remote_id)
@@ -124,26 +134,34 @@ async def _fetch(trip: Trip, principal: Principal, account: Account, job: JobSpe
         raise
 
 
-def _store(
-    tx: Connection, principal: Principal, job: JobSpec, file_id: str, metadata: dict[str, str] | None, now: float
-) -> None:
-    create_batch(
-        tx,
-        now,
-        {
-            "id": job.batch_id,
-            "project": principal.project,
-            "key_id": principal.key_id,
-            "endpoint": job.endpoint,
-            "input_file_id": file_id,
-            "completion_window": "24h",
-            "window_seconds": WINDOW,
-            "metadata": metadata,
-            "provider": job.route.account,
-            "total": job.lines,
-            "expires_at": job.deadline,
-        },
-    )
+def _batch(principal: Principal, job: JobSpec, file: RowMapping) -> dict[str, Any]:
+    return {
+        "id": job.batch_id,
+        "project": principal.project,
+        "key_id": principal.key_id,
+        "endpoint": job.endpoint,
+        "input_file_id": file["id"],
+        "input_tokens": sum(stats["input_tokens"] for stats in file["models"].values()),
+        "completion_window": "24h",
+        "window_seconds": WINDOW,
+        "provider": job.route.account,
+        "total": job.lines,
+        "expires_at": job.deadline,
+    }
+
+
+def _held(trip: Trip, job: JobSpec, file: RowMapping) -> int | None:
+    """The most that its lines may amount to, in pico-dollars; None when the price is unknown."""
+    every_line = demand(trip, job.route, list(file["models"].values()))
+    amount, unpriced = dearest([[every_line]], trip.prices, trip.clock())
+    return None if unpriced else amount
+
+
+def _store(tx: Connection, batch: dict[str, Any], job: JobSpec, held: int | None, actor: Actor, now: float) -> None:
+    create_batch(tx, now, batch)
+    told = {"provider": job.route.account, "remote_id": job.remote_id}
+    record(tx, actor, "batch.adopted", job.batch_id, now, told)
+    open_hold(tx, batch, held, now)
     row: dict[str, Any] = {
         "id": job.id,
         "batch_id": job.batch_id,

@@ -36,18 +36,21 @@ def _want_cancelled(tx: Connection, batch_id: str, sight: Sight | None, now: flo
         return
     if status not in LIVE_BATCH_STATES:
         raise Conflict(f"Cannot cancel a batch with status '{status}'.")
-    move_batch(tx, batch_id, status, BatchState.CANCELLING, now)
+    move_batch(tx, batch_id, status, BatchState.CANCELLING, now, {"pause": None})
     _hurry(tx, batch_id)
 
 
 async def expire(trip: Trip, batch_id: str) -> None:
     """Its window has closed: the batch will end as expired, with what was answered."""
-    await trip.db.write(_want_expired, batch_id)
+    await trip.db.write(_want_expired, batch_id, trip.clock())
     trip.bells.work.set()
 
 
-def _want_expired(tx: Connection, batch_id: str) -> None:
+def _want_expired(tx: Connection, batch_id: str, now: float) -> None:
+    batch = batches.get(tx, batch_id, hold=True)
     batches.note(tx, batch_id, {"expiring": True, "not_before": 0})
+    if batch["status"] == BatchState.PAUSED:  # it goes on to its end, where nothing of it is sent
+        move_batch(tx, batch_id, BatchState.PAUSED, BatchState.VALIDATING, now, {"pause": None})
     _hurry(tx, batch_id)
 
 

@@ -1,7 +1,7 @@
 """A job's answers become output lines in input order; lines without an answer become error lines.
 
 Answers come in any order and are joined by custom_id. They are first written to a scratch file of this process, with
-16 bytes of index a line, then read back in input order; so memory is bounded by the provider's limit of lines a job.
+20 bytes of index a line, then read back in input order; so memory is bounded by the provider's limit of lines a job.
 Every line of the job ends as exactly one stored answer, whatever became of the job.
 """
 
@@ -110,6 +110,7 @@ class _Places:
         self.ordinals: dict[str, int] = {}
         self.starts = array("q", [-1]) * lines
         self.lengths = array("q", [0]) * lines  # negative: not ok
+        self.milliseconds = array("I", [0]) * lines
 
 
 async def _gather_all(trip: Trip, row: RowMapping, places: _Places, scratch: IO[bytes]) -> None:
@@ -142,6 +143,7 @@ async def _gather(trip: Trip, row: RowMapping, places: _Places, scratch: IO[byte
                 continue
             places.starts[ordinal] = scratch.tell()
             places.lengths[ordinal] = len(answer.line) if answer.ok else -len(answer.line)
+            places.milliseconds[ordinal] = answer.milliseconds
             scratch.write(answer.line)
     if foreign:
         log.warning("%s: %d answers belong to no line of this job, or to one answered before", job.id, foreign)
@@ -156,7 +158,7 @@ async def _in_order(
     async for window in _job_lines(trip, jobs.spec(row)):
         packed: list[bytes] = []
         for line in window:
-            start, length = places.starts[ordinal], places.lengths[ordinal]
+            start, length, busy = places.starts[ordinal], places.lengths[ordinal], places.milliseconds[ordinal]
             ordinal += 1
             if start < 0:
                 tally.failed += counts
@@ -169,7 +171,7 @@ async def _in_order(
             ok = length > 0
             tally.completed += ok
             tally.failed += not ok
-            packed.append(pack(line.number, ok=ok, line=scratch.read(abs(length))))
+            packed.append(pack(line.number, ok=ok, line=scratch.read(abs(length)), milliseconds=busy))
         joined = b"".join(packed)
         tally.bytes += len(joined)
         yield joined

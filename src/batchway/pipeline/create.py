@@ -1,34 +1,33 @@
 """A request becomes a batch in `validating`: checked as OpenAI checks it, stored in one transaction, once.
 
-What concerns the lines is not looked at here but in validation, so that a create answers at once. An unknown input file
-is accepted and fails the batch there, as at OpenAI. Inline requests become a file first, which goes again when no batch
-comes of it. The answer to an Idempotency-Key is stored in the same transaction.
+In that transaction the limits are checked and the money is held, so nothing is ever sent that no budget has room for.
+Over budget, the batch of a key that asked for it is `paused` at once, without a hold; any other is refused. What else
+concerns the lines is looked at in validation: an unknown input file is accepted and fails the batch there, as at
+OpenAI. Inline requests become a file first, which goes again when no batch comes of it. The answer to an
+Idempotency-Key is stored in the same transaction.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, RowMapping
 
-from batchway.core.errors import NotFound, RequestError
+from batchway import logs
+from batchway.core.errors import NotFound, OverBudget, RequestError, TooMany
 from batchway.core.principal import Principal
-from batchway.db import files
+from batchway.core.states import BatchState
+from batchway.db import files, webhooks
 from batchway.db.idempotency import AlreadyAnswered, Idempotency, recall, remember
-from batchway.db.transitions import create_batch
+from batchway.db.transitions import create_batch, move_batch
+from batchway.integrations.webhook.endpoints import New
 from batchway.pipeline import show
+from batchway.pipeline.admit import Needs, ask, check_policies, hold, within_limits
+from batchway.pipeline.fields import checked_metadata, keep_seconds, window_seconds
 from batchway.pipeline.intake import Incoming, delete_file, store_requests
 from batchway.pipeline.trip import Trip
 from batchway.wire.batches import ENDPOINTS, Batch, BatchCreate
-
-WINDOW = re.compile(r"([0-9]{1,6})([mhd])")
-SECONDS = {"m": 60, "h": 3600, "d": 86400}
-SHORTEST, LONGEST = 60, 30 * 86400
-MAX_PAIRS, MAX_KEY, MAX_VALUE = 16, 64, 512
-KEEP = range(3600, 2592001)  # seconds that an output file may be kept
 
 
 async def create(
@@ -38,14 +37,19 @@ async def create(
     *,
     provider: str | None = None,
     idempotency: Idempotency | None = None,
+    traceparent: str | None = None,
 ) -> Batch:
-    """The new batch, or the first answer to the same Idempotency-Key; RequestError names the field at fault."""
+    """The new batch of `principal`, or the first answer to the same Idempotency-Key.
+
+    RequestError names the field at fault; TooMany and OverBudget when there is no room for it.
+    """
     now = trip.clock()
     values: dict[str, Any] = {
         "id": trip.new_id("batch_"),
         "project": principal.project,
         "key_id": principal.key_id,
         "private": principal.private,
+        "policies": msgspec.to_builtins(principal.policies) or None,
         "endpoint": _endpoint(trip, wanted.endpoint),
         "completion_window": wanted.completion_window,
         "metadata": checked_metadata(wanted.metadata),
@@ -53,21 +57,30 @@ async def create(
         "provider": _provider(trip, provider or wanted.custom_llm_provider),
         "priority": wanted.priority,
         "extra": wanted.extra,
-        "output_expires_after": _keep(wanted),
+        "traceparent": traceparent,
+        "output_expires_after": keep_seconds(wanted),
         "window_seconds": window_seconds(wanted.completion_window),
     }
     values["expires_at"] = now + values["window_seconds"]
+    logs.note(batch_id=values["id"])
+    check_policies(trip, principal, values["provider"], values["model"])
+    hook = await trip.webhooks.of_batch(principal, wanted.webhook, values["id"])
     stored = await _inline(trip, principal, values["id"], wanted)
-    values["input_file_id"] = stored["id"] if stored else _required(wanted.input_file_id, "input_file_id")
     try:
-        batch = await trip.db.write(_store, principal, values, idempotency, now)
+        values["input_file_id"] = stored["id"] if stored else _required(wanted.input_file_id, "input_file_id")
+        needs = await ask(trip, values)
+        values["input_tokens"] = needs.input_tokens
+        batch = await trip.db.write(_store, _Order(principal, values, needs, idempotency, hook), now)
     except Exception as refusal:
         if stored:
             await delete_file(trip, stored)
-        if isinstance(refusal, AlreadyAnswered):
-            return msgspec.json.decode(refusal.body, type=Batch)
-        raise
+        earlier = await _earlier(trip, principal, idempotency, refusal)
+        if earlier is None:
+            raise
+        return msgspec.json.decode(earlier, type=Batch)
     trip.bells.work.set()
+    if hook is not None and batch.batchway is not None:
+        batch.batchway.webhook = hook.shown()
     return batch
 
 
@@ -88,20 +101,54 @@ async def _inline(trip: Trip, principal: Principal, batch_id: str, wanted: Batch
     return await store_requests(trip, upload, wanted.requests)
 
 
-def _store(
-    tx: Connection, principal: Principal, values: dict[str, Any], idempotency: Idempotency | None, now: float
-) -> Batch:
-    if idempotency:
-        earlier = recall(tx, principal.key_id, idempotency.key, idempotency.fingerprint, now)
-        if earlier is not None:
-            raise AlreadyAnswered(earlier)
+class _Order(NamedTuple):
+    """What is stored together: the columns of the batch, what it needs, the answer to a repeat, its own webhook."""
+
+    principal: Principal
+    values: dict[str, Any]
+    needs: Needs
+    idempotency: Idempotency | None
+    hook: New | None
+
+
+def _store(tx: Connection, order: _Order, now: float) -> Batch:
+    principal, values, needs, idempotency, hook = order
+    earlier = _recall(tx, principal, idempotency, now)
+    if earlier is not None:
+        raise AlreadyAnswered(earlier)
     _refuse_other_purposes(tx, values["input_file_id"], principal)
+    within_limits(tx, principal, needs)
+    if hook is not None:
+        webhooks.add(tx, hook.values)
     create_batch(tx, now, values)
+    try:
+        hold(tx, values, needs, now)
+    except OverBudget as refusal:
+        if not principal.pauses:
+            raise
+        pause = {"reason": "budget", "message": refusal.message}
+        move_batch(tx, values["id"], BatchState.VALIDATING, BatchState.PAUSED, now, {"pause": pause})
     batch = show.one(tx, values["id"], None, now)
     if idempotency:
+        key_id = idempotency.asker or principal.key_id
         body = msgspec.json.encode(batch).decode()
-        remember(tx, principal.key_id, idempotency.key, idempotency.fingerprint, body, now)
+        remember(tx, key_id, idempotency.key, idempotency.fingerprint, body, now)
     return batch
+
+
+def _recall(tx: Connection, principal: Principal, idempotency: Idempotency | None, now: float) -> str | None:
+    if idempotency is None:
+        return None
+    return recall(tx, idempotency.asker or principal.key_id, idempotency.key, idempotency.fingerprint, now)
+
+
+async def _earlier(trip: Trip, principal: Principal, idempotency: Idempotency | None, refusal: Exception) -> str | None:
+    """The answer to the same request that was quicker, and may have taken the room that this one was refused for."""
+    if isinstance(refusal, AlreadyAnswered):
+        return refusal.body
+    if isinstance(refusal, OverBudget | TooMany):
+        return await trip.db.read(_recall, principal, idempotency, trip.clock())
+    return None
 
 
 def _refuse_other_purposes(tx: Connection, file_id: str, principal: Principal) -> None:
@@ -121,64 +168,6 @@ def check_purpose(file: RowMapping) -> None:
             code="invalid_file_purpose",
             param="input_file_id",
         )
-
-
-def window_seconds(text: str) -> int:
-    """The length of a completion window such as `24h`; RequestError when it is none, or out of range."""
-    match = WINDOW.fullmatch(text)
-    seconds = int(match[1]) * SECONDS[match[2]] if match else 0
-    if not SHORTEST <= seconds <= LONGEST:
-        raise RequestError(
-            f"Invalid value: '{text}'. A completion window is '<n>m', '<n>h' or '<n>d', from 1m to 30d, such as '24h'.",
-            code="invalid_value",
-            param="completion_window",
-        )
-    return seconds
-
-
-def checked_metadata(metadata: Mapping[str, Any] | None) -> dict[str, str] | None:
-    """OpenAI's rules, in its words: at most 16 pairs, keys of 64 and string values of 512 characters."""
-    if metadata is None:
-        return None
-    if len(metadata) > MAX_PAIRS:
-        message = (
-            f"Invalid 'metadata': too many properties. Expected an object with at most {MAX_PAIRS} properties, "
-            f"but got an object with {len(metadata)} properties instead."
-        )
-        raise RequestError(message, code="object_above_max_properties", param="metadata")
-    for key, value in metadata.items():
-        _check_pair(key, value)
-    return dict(metadata)
-
-
-def _check_pair(key: str, value: object) -> None:
-    if len(key) > MAX_KEY:
-        message = f"Invalid property name in 'metadata': '{key[:3]}...{key[-3:]}' is too long. " + _too_long(
-            MAX_KEY, key
-        )
-        raise RequestError(message, code="property_name_above_max_length", param=f"metadata.{key}")
-    param = f"metadata.{key}"
-    if not isinstance(value, str):
-        message = f"Invalid type for '{param}': expected a string, but got {_type_of(value)} instead."
-        raise RequestError(message, code="invalid_type", param=param)
-    if len(value) > MAX_VALUE:
-        message = f"Invalid '{param}': string too long. " + _too_long(MAX_VALUE, value)
-        raise RequestError(message, code="string_above_max_length", param=param)
-
-
-def _too_long(most: int, text: str) -> str:
-    return f"Expected a string with maximum length {most}, but got a string with length {len(text)} instead."
-
-
-def _type_of(value: object) -> str:
-    words: dict[type[Any], str] = {
-        bool: "a boolean",
-        int: "an integer",
-        float: "a decimal",
-        dict: "an object",
-        list: "an array",
-    }
-    return words.get(type(value), "null")
 
 
 def _endpoint(trip: Trip, endpoint: str) -> str:
@@ -202,17 +191,3 @@ def _provider(trip: Trip, word: str | None) -> str | None:
         message = f"No provider '{word}' is configured. Configured: {configured}."
         raise RequestError(message, code="invalid_value", param="custom_llm_provider")
     return word
-
-
-def _keep(wanted: BatchCreate) -> int | None:
-    if wanted.output_expires_after is None:
-        return None
-    seconds = wanted.output_expires_after.seconds
-    if seconds not in KEEP:
-        low = seconds < KEEP.start
-        side, bound = ("below minimum", f">= {KEEP.start}") if low else ("above maximum", f"<= {KEEP.stop - 1}")
-        param = "output_expires_after.seconds"
-        message = f"Invalid '{param}': integer {side} value. Expected a value {bound}, but got {seconds} instead."
-        code = "integer_below_min_value" if low else "integer_above_max_value"
-        raise RequestError(message, code=code, param=param)
-    return seconds

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
+from batchway import logs
 from batchway.core.errors import Fault, ProviderError
 from batchway.core.jobs import JobSpec
 from batchway.core.spans import Line, span_lines
@@ -32,14 +33,19 @@ async def dispatch(trip: Trip, batch_id: str) -> None:
     for row in await trip.db.read(jobs.of_batch, batch_id):
         if row["status"] not in (JobState.PLANNED, JobState.SUBMITTING) or row["not_before"] > trip.clock():
             continue
-        try:
-            await _advance(trip, row)
-        except (ProviderError, KeyError) as error:
-            log.warning("%s cannot be submitted now: %s", row["id"], error)
-            await _put_off(trip, row)
-        except Exception:  # a bug in one provider must not keep the jobs of the others back
-            log.exception("the submit of %s broke", row["id"])
-            await _put_off(trip, row)
+        with logs.within(job_id=row["id"]):
+            await _try(trip, row)
+
+
+async def _try(trip: Trip, row: RowMapping) -> None:
+    try:
+        await _advance(trip, row)
+    except (ProviderError, KeyError) as error:
+        log.warning("%s cannot be submitted now: %s", row["id"], error)
+        await _put_off(trip, row)
+    except Exception:  # a bug in one provider must not keep the jobs of the others back
+        log.exception("the submit of %s broke", row["id"])
+        await _put_off(trip, row)
 
 
 async def _put_off(trip: Trip, row: RowMapping) -> None:

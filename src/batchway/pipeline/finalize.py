@@ -47,6 +47,7 @@ async def finalize(trip: Trip, batch_id: str) -> None:
             await trip.storage.delete(f"files/{out.file_id}")
     await trip.db.write(_end, batch_id, {"output": output, "error": errors}, trip.clock())
     trip.bells.work.set()
+    trip.bells.money.set()
 
 
 def _begin(tx: Connection, batch_id: str, ids: Mapping[str, str], now: float) -> RowMapping | None:
@@ -85,7 +86,7 @@ def _end(tx: Connection, batch_id: str, outs: Mapping[str, _Out], now: float) ->
         values[f"{name}_file_id"] = out.file_id if out.lines else None
         if out.lines:
             files.insert(tx, out.row(batch, name, now))
-    holds.settle_hold(tx, batch_id, amount, now)  # a batch that ended without a job has an open one
+    holds.settle_hold(tx, batch_id, now)  # a batch that ended without a job has an open one
     move_batch(tx, batch_id, status, BatchState.CANCELLED if status is BatchState.CANCELLING else last, now, values)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 
+from batchway import logs
 from batchway.core.errors import ProviderError
 from batchway.db import batches, idempotency, jobs, uploads
 from batchway.pipeline import intake
@@ -28,7 +29,8 @@ async def keep_house(trip: Trip) -> None:
         await trip.storage.delete_prefix(uploads.folder(upload_id))
     await trip.db.write(idempotency.forget_old, now)
     for batch_id in await trip.db.read(batches.to_tidy, now, KEEP_SECONDS, AT_ONCE):
-        await tidy(trip, batch_id)
+        with logs.within(batch_id=batch_id):
+            await tidy(trip, batch_id)
     await trip.storage.sweep(now - STRAY)
 
 

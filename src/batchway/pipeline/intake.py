@@ -11,8 +11,8 @@ Refused at once, as at OpenAI, is what is not JSONL at all; faults of single lin
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Any, NoReturn, Protocol
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, RowMapping
@@ -25,6 +25,8 @@ from batchway.db import files
 from batchway.db.engine import Database
 from batchway.db.outbox import About, tell
 from batchway.storage import Storage
+
+T = TypeVar("T")
 
 PIECE = 64 << 10  # bytes checked at a stretch: about a millisecond of the event loop when lines are short
 INLINE_LINES = 256  # inline requests encoded at a stretch
@@ -82,7 +84,7 @@ async def receive(gw: Gateway, upload: Incoming, chunks: AsyncIterator[bytes], *
                 await asyncio.sleep(0)  # a write that only gathers does not let others run
         findings = check.finish()
         _accept(upload, findings, strict=strict)
-    return await _to_the_end(_store(gw, upload, file_id, key, findings))
+    return await to_the_end(_store(gw, upload, file_id, key, findings))
 
 
 async def store_requests(
@@ -189,7 +191,7 @@ def _insert(tx: Connection, values: dict[str, Any], faults: Sequence[Any]) -> Ro
     return files.get(tx, values["id"], None)
 
 
-async def _to_the_end(storing: Any) -> RowMapping:
+async def to_the_end(storing: Coroutine[Any, Any, T]) -> T:
     """A caller who leaves now must not part the row from its bytes: the last steps run to their end first."""
     task = asyncio.ensure_future(storing)
     try:

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping
 
+from batchway import logs
 from batchway.core.errors import Fault, ProviderError
 from batchway.core.jobs import Look
 from batchway.core.states import JobState, Outcome
@@ -38,6 +39,7 @@ async def poll(trip: Trip) -> int:
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(row: RowMapping) -> None:
+        logs.note(batch_id=row["batch_id"], job_id=row["id"])
         async with gate:
             await _look(trip, row)
 

@@ -75,7 +75,7 @@ async def _in_input_order(trip: Trip, batch: RowMapping, after: str | None) -> A
 def _line(answer: Stored, cursor: bytes, price: Price | None) -> bytes:
     amount = b""
     if answer.ok and price:
-        amount = b',"amount_usd":"%b"' % to_dollars(price.amount(line_usage(answer.line))).encode()
+        amount = b',"amount_usd":"%b"' % to_dollars(price.amount(line_usage(answer.line, answer.milliseconds))).encode()
     return b'%b,"cursor":"%b"%b}\n' % (answer.line.rstrip()[:-1], cursor, amount)
 
 

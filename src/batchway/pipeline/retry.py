@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import msgspec
 from sqlalchemy import RowMapping
 
-from batchway.core.errors import Conflict, NotFound
+from batchway.core.errors import Conflict, NotFound, RequestError
 from batchway.core.principal import Principal
 from batchway.core.states import FINAL_BATCH_STATES, BatchState
 from batchway.core.textlines import lines
@@ -15,6 +16,7 @@ from batchway.db.idempotency import Idempotency
 from batchway.pipeline.create import create
 from batchway.pipeline.intake import Incoming, delete_file, receive
 from batchway.pipeline.merge import merge
+from batchway.pipeline.routing import policies_of
 from batchway.pipeline.trip import Trip
 from batchway.wire.batches import Batch, BatchCreate
 
@@ -24,6 +26,7 @@ MAX_LINE_BYTES = 64 << 20
 async def retry(trip: Trip, principal: Principal, batch_id: str, *, idempotency: Idempotency | None = None) -> Batch:
     """The new batch, with the old one's settings, or the first answer to the same Idempotency-Key.
 
+    An admin's retry belongs to the key, and is paid by the budgets, that the old batch belongs to, under its policies.
     Conflict when the old one still runs or has no line to try again.
     """
     old = await trip.db.read(batches.get, batch_id, principal.sees)
@@ -37,16 +40,17 @@ async def retry(trip: Trip, principal: Principal, batch_id: str, *, idempotency:
         file = await trip.db.read(files.get, old["input_file_id"], principal.sees)
     except NotFound:
         raise Conflict(f"The input file of batch '{batch_id}' is gone, so its lines cannot be tried again.") from None
+    owner = _owner(principal, old)
     incoming = Incoming(
-        project=old["project"],
-        key_id=principal.key_id,
+        project=owner.project,
+        key_id=owner.key_id,
+        private=owner.private,
         filename=f"retry_{file['filename']}",
         purpose="batch",
         expires_at=file["expires_at"],
     )
     rows = await trip.db.read(jobs.of_batch, batch_id)
     stored = await receive(trip, incoming, _unanswered(trip, file, rows))
-    owner = Principal(key_id=principal.key_id, project=old["project"])
     wanted = BatchCreate(
         endpoint=old["endpoint"],
         completion_window=old["completion_window"],
@@ -56,10 +60,22 @@ async def retry(trip: Trip, principal: Principal, batch_id: str, *, idempotency:
         priority=old["priority"],
         extra={**(old["extra"] or {}), "retry_of": batch_id},
     )
-    new = await create(trip, owner, wanted, provider=old["provider"], idempotency=idempotency)
+    if idempotency is not None:
+        idempotency = msgspec.structs.replace(idempotency, asker=principal.key_id)
+    try:
+        new = await create(trip, owner, wanted, provider=old["provider"], idempotency=idempotency)
+    except RequestError:  # there is no room for it
+        await delete_file(trip, stored)
+        raise
     if new.input_file_id != stored["id"]:  # somebody else with the same key was quicker
         await delete_file(trip, stored)
     return new
+
+
+def _owner(principal: Principal, old: RowMapping) -> Principal:
+    if not principal.admin:
+        return principal
+    return Principal(key_id=old["key_id"], project=old["project"], private=old["private"], policies=policies_of(old))
 
 
 async def _unanswered(trip: Trip, file: RowMapping, rows: list[RowMapping]) -> AsyncIterator[bytes]:

@@ -12,7 +12,7 @@ from batchway.core.money import to_dollars
 from batchway.core.principal import Sight
 from batchway.core.states import FINAL_BATCH_STATES, BatchState
 from batchway.core.usage import Usage
-from batchway.db import batches, jobs
+from batchway.db import batches, costs, jobs
 from batchway.wire.batches import (
     Batch,
     BatchDetails,
@@ -20,6 +20,7 @@ from batchway.wire.batches import (
     BatchFilter,
     BatchJob,
     BatchList,
+    BatchPause,
     BatchUsage,
     InputTokensDetails,
     OutputTokensDetails,
@@ -38,7 +39,9 @@ def one(tx: Connection, batch_id: str, sight: Sight | None, now: float) -> Batch
     batch.batchway = BatchDetails(
         jobs=[_job(job) for job in of_batch],
         **_amount(row, of_batch),
+        corrections_usd=_corrections(tx, [row]).get(row["id"]),
         estimated_end=_estimated_end(row, batch.request_counts, now),
+        pause=_pause(row),
     )
     return batch
 
@@ -48,8 +51,10 @@ def page(tx: Connection, sight: Sight | None, wanted: BatchFilter) -> BatchList:
     rows, more = batches.page(tx, sight, wanted)
     live = jobs.counts(tx, [row["id"] for row in rows])
     data = [to_wire(row, live.get(row["id"], (0, 0))) for row in rows]
+    corrected = _corrections(tx, rows)
     for batch, row in zip(data, rows, strict=True):
-        batch.batchway = BatchDetails(jobs=None, **_amount(row, []), estimated_end=None)
+        batch.batchway = BatchDetails(jobs=None, **_amount(row, []), estimated_end=None, pause=_pause(row))
+        batch.batchway.corrections_usd = corrected.get(row["id"])
     return BatchList(
         data=data, first_id=data[0].id if data else None, last_id=data[-1].id if data else None, has_more=more
     )
@@ -76,6 +81,10 @@ def to_wire(row: RowMapping, counts: tuple[int, int]) -> Batch:
         metadata=row["metadata"],
         **times,
     )
+
+
+def _pause(row: RowMapping) -> BatchPause | None:
+    return msgspec.convert(row["pause"], BatchPause) if row["pause"] else None
 
 
 def _usage(stored: dict[str, int] | None) -> BatchUsage | None:
@@ -123,6 +132,13 @@ def _amount(row: RowMapping, of_batch: Sequence[RowMapping]) -> dict[str, Any]:
     if any(job["amount"] is None for job in accounted):
         return {"amount_usd": None, "amount_status": "unknown"}
     return {"amount_usd": _dollars(_sum(accounted, "amount")), "amount_status": "partial"}
+
+
+def _corrections(tx: Connection, rows: Sequence[RowMapping]) -> dict[str, str]:
+    """By the id of a batch; only those that have ended can have any."""
+    ended = [row["id"] for row in rows if row["status"] in FINAL_BATCH_STATES]
+    found = costs.corrections(tx, ended) if ended else {}
+    return {batch_id: to_dollars(amount) for batch_id, amount in found.items()}
 
 
 def _dollars(amount: int | None) -> str | None:

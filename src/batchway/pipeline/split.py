@@ -1,7 +1,8 @@
 """Lines are grouped by route and cut at each provider's limits into jobs.
 
 The line index tells how many lines and bytes of each model stand in each block, so a million lines are split without
-reading the file. All jobs and the step to `in_progress` are one transaction: a batch is split entirely or not at all.
+reading the file. All jobs and the step to `in_progress` are one transaction: a batch is split entirely or not at all,
+and no line is left without a job.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, RowMapping
 
+from batchway.core.errors import BatchwayError
 from batchway.core.jobs import Limits, Route
 from batchway.core.principal import Sight
 from batchway.core.spans import INDEX_SUFFIX, Cut, LineIndex, cut, decode_index
 from batchway.core.states import BatchState
 from batchway.db import batches, files
 from batchway.db.transitions import create_jobs, move_batch
-from batchway.pipeline.routing import plan_routes, want_of
+from batchway.pipeline.routing import plan_routes, policies_of, want_of
 from batchway.pipeline.trip import Trip
 
 
@@ -28,13 +30,17 @@ async def split(trip: Trip, batch_id: str) -> None:
         return
     file = await trip.db.read(files.get, batch["input_file_id"], Sight(batch["project"], batch["key_id"]))
     index = decode_index(await trip.storage.get(file["storage_key"] + INDEX_SUFFIX))
-    plan = await plan_routes(trip, file["models"], want_of(batch), batch["model"])
+    plan = await plan_routes(trip, file["models"], want_of(batch), batch["model"], policies_of(batch))
+    if plan.unroutable:  # routable when it was validated: validation, which comes first the next time, tells why
+        raise BatchwayError(f"the routes of {batch_id} changed since it was validated: once more")
     rows: list[dict[str, Any]] = []
     for routes, names in plan.routes.items():
         models: frozenset[str] = frozenset() if batch["model"] else frozenset(names)
         limits = _narrowest([trip.accounts.provider(route).limits(route.model) for route in routes])
         cuts = _cuts(index, file["storage_key"], models, routes, limits)
         rows += [_job(trip, batch, _turned(routes, turn), part, limits) for turn, part in enumerate(cuts)]
+    if sum(row["lines"] for row in rows) != file["lines"]:
+        raise BatchwayError(f"the jobs of {batch_id} do not hold all of its lines")
     rows.sort(key=lambda row: row["first_line"])
     for ordinal, row in enumerate(rows):
         row["ordinal"] = ordinal

@@ -6,12 +6,17 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from batchway.billing.prices import Prices
 from batchway.core.ids import IdMaker
 from batchway.db.engine import Database
+from batchway.integrations.webhook.endpoints import Endpoints
 from batchway.providers.accounts import Accounts
 from batchway.storage import Storage
+
+UnknownPrices = Literal["budgeted", "refuse", "allow"]
+"""Whose batches are refused when a price is unknown: those that a budget limits, every one, or none."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +25,7 @@ class Bells:
 
     work: asyncio.Event = field(default_factory=asyncio.Event)  # a batch or job waits for a durable function
     polls: asyncio.Event = field(default_factory=asyncio.Event)  # a look is due earlier than was thought
+    money: asyncio.Event = field(default_factory=asyncio.Event)  # a budget has more left: paused batches may go on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,5 +41,7 @@ class Trip:
     scratch: Path
     alive: Callable[[], bool]
     max_file_bytes: int
+    webhooks: Endpoints
     poll_seconds: float = 1.0  # the shortest interval between two looks at a job
+    unknown_prices: UnknownPrices = "budgeted"
     bells: Bells = field(default_factory=Bells)

@@ -1,7 +1,8 @@
-"""Every line is known to be good, or the batch fails with line numbers, as at OpenAI. Then the money is held.
+"""Every line is known to be good, or the batch fails with line numbers, as at OpenAI.
 
 The lines were read when the file was uploaded; what is left to check needs the batch: its endpoint, its model, the
-routes. Only a file that turns out faulty is read once more, to find the line numbers. Nothing was paid yet.
+routes. Only a file that turns out faulty is read once more, to find the line numbers. Nothing was paid yet: the money
+was held when the batch was created, and what had no route then is held for now. Nothing goes on without a hold.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ from itertools import groupby
 import msgspec
 from sqlalchemy import Connection, RowMapping
 
-from batchway.billing.estimate import estimate, high_amount
-from batchway.core.errors import NotFound
+from batchway.core.errors import BatchwayError, NotFound, RequestError
+from batchway.core.events import EventType
 from batchway.core.linefaults import waivable
 from batchway.core.principal import Sight
 from batchway.core.states import BatchState
 from batchway.core.textlines import LineTooLong, lines
 from batchway.db import batches, files, holds
+from batchway.db.news import tell_batch
 from batchway.db.transitions import move_batch
-from batchway.pipeline.routing import Stats, demands, plan_routes, want_of
+from batchway.pipeline.admit import Needs, ask, hold
+from batchway.pipeline.routing import Stats, plan_routes, policies_of, want_of
 from batchway.pipeline.trip import Trip
 from batchway.providers.accounts import NoRoute
 from batchway.wire.errors import LineFault
@@ -34,7 +37,7 @@ MAX_LINE_BYTES = 64 << 20
 async def validate(trip: Trip, batch_id: str) -> None:
     """Leaves the batch failed with every fault, or still validating with its total known and its amount held."""
     batch = await trip.db.read(batches.get, batch_id)
-    if batch["prepared_at"] is not None:
+    if batch["prepared_at"] is not None or batch["status"] == BatchState.PAUSED:
         return
     try:
         file = await trip.db.read(files.get, batch["input_file_id"], Sight(batch["project"], batch["key_id"]))
@@ -46,24 +49,45 @@ async def validate(trip: Trip, batch_id: str) -> None:
         faults = [fault for fault in faults if not waivable(fault)]
     models: Stats = file["models"] or {}
     urls: dict[str, int] = file["urls"] or {}
-    plan = await plan_routes(trip, models, want_of(batch), batch["model"])
+    plan = await plan_routes(trip, models, want_of(batch), batch["model"], policies_of(batch))
     wrong_urls = any(url != batch["endpoint"] for url in urls)
     if faults or wrong_urls or plan.unroutable:
         found = await _located(trip, batch, file, plan.unroutable)
         await _fail(trip, batch, _most_basic([*found, *faults])[:MAX_FAULTS])
         return
-    demand = demands(trip, plan, models, batch["model"])
-    amount = high_amount(estimate(demand, trip.prices, trip.clock()))
-    await trip.db.write(_accept, batch, file["lines"], amount, trip.clock())
+    needs = await _needs(trip, batch)
+    try:
+        await trip.db.write(_accept, batch_id, file["lines"], needs, trip.clock())
+    except RequestError as refusal:
+        await _fail(trip, batch, [LineFault(code=refusal.code or "", message=refusal.message)])
 
 
-def _accept(tx: Connection, batch: RowMapping, total: int, amount: int | None, now: float) -> None:
-    batches.note(tx, batch["id"], {"total": total})
-    holds.open_hold(tx, batch, amount, now)
+async def _needs(trip: Trip, batch: RowMapping) -> Needs | None:
+    """What is to be held for the batch; None when that is done, or nothing of it will be sent."""
+    if _ending(batch) or await trip.db.read(holds.of_batch, batch["id"]) is not None:
+        return None
+    needs = await ask(trip, batch)
+    if not needs.runs:
+        raise BatchwayError(f"the routes of {batch['id']} changed while it was validated: once more")
+    return needs
+
+
+def _accept(tx: Connection, batch_id: str, total: int, needs: Needs | None, now: float) -> None:
+    batch = batches.get(tx, batch_id, hold=True)
+    batches.note(tx, batch_id, {"total": total})
+    if not batch["total"] and not _ending(batch):  # the first time
+        tell_batch(tx, EventType.BATCH_VALIDATED, batch_id, now)
+    if needs is not None and not _ending(batch):
+        hold(tx, batch, needs, now)
+
+
+def _ending(batch: RowMapping) -> bool:
+    return batch["expiring"] or batch["status"] == BatchState.CANCELLING
 
 
 async def _fail(trip: Trip, batch: RowMapping, faults: list[LineFault]) -> None:
     await trip.db.write(_record_failure, batch, [msgspec.to_builtins(fault) for fault in faults], trip.clock())
+    trip.bells.money.set()
 
 
 def _record_failure(tx: Connection, batch: RowMapping, errors: list[object], now: float) -> None:
@@ -71,6 +95,7 @@ def _record_failure(tx: Connection, batch: RowMapping, errors: list[object], now
     values = {"errors": errors, "prepared_at": now}
     if not move_batch(tx, batch["id"], BatchState.VALIDATING, BatchState.FAILED, now, values):
         batches.note(tx, batch["id"], values)
+    holds.settle_hold(tx, batch["id"], now)
 
 
 def _missing_file(batch: RowMapping) -> LineFault:

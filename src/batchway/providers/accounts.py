@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from batchway.core.errors import ProviderError
 from batchway.core.jobs import Route
 from batchway.providers.protocol import Account, Endpoint, Provider
+from batchway.providers.shared.metered import Metered
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +89,8 @@ class Accounts:
     def provider(self, route: Route) -> Provider:
         """Who carries the jobs of a route; ProviderError-free: KeyError when the account is gone."""
         account = self._accounts[route.account]
-        carrier = account.native if route.lane == "native" else self._executed
+        native = account.native and Metered(account.name, account.native)
+        carrier = native if route.lane == "native" else self._executed
         if carrier is None:
             raise KeyError(f"{route.account} has no {route.lane} lane")
         return carrier

@@ -20,7 +20,7 @@ class RowOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     api_key: str
     base_url: str | None = None
-    concurrency: int = 16
+    concurrency: int = 512
     timeout: float = 600.0
     models: list[str] = []
 

@@ -32,11 +32,15 @@ Source = Callable[[], AsyncIterator[list[Line]]]
 
 
 class Answer(msgspec.Struct, gc=False):
-    """One answered line: OpenAI's output line as raw JSON (no newline), whatever the provider's own form was."""
+    """One answered line: OpenAI's output line as raw JSON (no newline), whatever the provider's own form was.
+
+    `milliseconds` are those that the endpoint of an executed line was busy with it; native lines have none.
+    """
 
     custom_id: str
     ok: bool
     line: bytes
+    milliseconds: int = 0
 
 
 class Provider(Protocol):

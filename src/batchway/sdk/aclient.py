@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator, Iterator
 from types import TracebackType
 from typing import IO, Self, TypeVar
 
-from batchway.sdk import calls, place, run
+from batchway.sdk import access, calls, events, place, run, webhooks
+from batchway.sdk import costs as cost_calls
 from batchway.sdk.call import Call
 from batchway.sdk.caller import Caller
 from batchway.sdk.content import Content
@@ -105,14 +106,42 @@ class AsyncClient:
     retrieve_batch = method(calls.retrieve_batch, perform)
     list_batches = method(calls.list_batches, perform)
     cancel_batch = method(calls.cancel_batch, perform)
+    resume_batch = method(calls.resume_batch, perform)
     retry_batch = method(calls.retry_batch, perform)
     estimate_batch = method(calls.estimate_batch, perform)
     adopt_batch = method(calls.adopt_batch, perform)
     batch_results = method(calls.batch_results, stream)
+    batch_events = method(events.batch_events, stream)
+    list_receivers = method(events.list_receivers, perform)
+    retry_receiver = method(events.retry_receiver, perform)
     list_models = method(calls.list_models, perform)
-    create_key = method(calls.create_key, perform)
-    list_keys = method(calls.list_keys, perform)
-    delete_key = method(calls.delete_key, perform)
+    costs = method(cost_calls.costs, perform)
+    usage = method(cost_calls.usage, perform)
+    correct_costs = method(cost_calls.correct_costs, perform)
+    create_key = method(access.create_key, perform)
+    retrieve_key = method(access.retrieve_key, perform)
+    list_keys = method(access.list_keys, perform)
+    update_key = method(access.update_key, perform)
+    rotate_key = method(access.rotate_key, perform)
+    delete_key = method(access.delete_key, perform)
+    create_project = method(access.create_project, perform)
+    retrieve_project = method(access.retrieve_project, perform)
+    list_projects = method(access.list_projects, perform)
+    update_project = method(access.update_project, perform)
+    delete_project = method(access.delete_project, perform)
+    retrieve_budget = method(access.retrieve_budget, perform)
+    set_budget = method(access.set_budget, perform)
+    list_audit = method(access.list_audit, perform)
+    create_webhook = method(webhooks.create_webhook, perform)
+    list_webhooks = method(webhooks.list_webhooks, perform)
+    retrieve_webhook = method(webhooks.retrieve_webhook, perform)
+    update_webhook = method(webhooks.update_webhook, perform)
+    rotate_webhook = method(webhooks.rotate_webhook, perform)
+    test_webhook = method(webhooks.test_webhook, perform)
+    delete_webhook = method(webhooks.delete_webhook, perform)
+    list_deliveries = method(webhooks.list_deliveries, perform)
+    retry_delivery = method(webhooks.retry_delivery, perform)
+    retry_deliveries = method(webhooks.retry_deliveries, perform)
     run = method(run.submission, start)
 
 

@@ -129,10 +129,12 @@ def present(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def pairs(query: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """Query pairs of what was given; a mapping becomes `name[key]=value`."""
+    """Query pairs of what was given; a mapping becomes `name[key]=value`, a tuple the same name again and again."""
     for name, value in present(query).items():
         if isinstance(value, Mapping):
             yield from ((f"{name}[{key}]", str(inner)) for key, inner in value.items())  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType] - any mapping of texts
+        elif isinstance(value, tuple):
+            yield from ((name, str(inner)) for inner in value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType] - any texts
         else:
             yield name, str(value)
 

@@ -94,10 +94,11 @@ class Caller:
         return answer.headers, self._pieces(call, answer)
 
     async def lines(self, call: Call[Any]) -> AsyncGenerator[dict[str, Any]]:
-        """The decoded lines of an NDJSON answer. It may break off: its lines say where to go on."""
+        """The objects of an NDJSON or event stream. It may break off: its objects say where to go on."""
         answer = await self.open(call)
+        events = answer.headers.get("content-type", "").startswith("text/event-stream")
         try:
-            async for line in decoded_lines(_read(answer)):
+            async for line in (decoded_events if events else decoded_lines)(_read(answer)):
                 yield line
         finally:
             await answer.close()
@@ -157,14 +158,29 @@ async def _read(answer: Answer) -> AsyncGenerator[bytes]:
 
 async def decoded_lines(pieces: AsyncIterator[bytes]) -> AsyncGenerator[dict[str, Any]]:
     """The JSON objects of NDJSON; memory holds one line and one piece."""
+    async for line in _lines(pieces):
+        if text := line.strip():
+            yield decode(text)
+
+
+async def decoded_events(pieces: AsyncIterator[bytes]) -> AsyncGenerator[dict[str, Any]]:
+    """The JSON objects of server-sent events, each a line of data; `type` is the event's unless it says its own."""
+    kind = ""
+    async for line in _lines(pieces):
+        field, _, text = line.strip().partition(b": ")
+        if field == b"event":
+            kind = text.decode()
+        elif field == b"data":
+            yield {"type": kind, **decode(text)}
+
+
+async def _lines(pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
     held: list[bytes] = []
     async for piece in pieces:
         *ended, rest = piece.split(b"\n")
         for line in ended:
             held.append(line)
-            if text := b"".join(held).strip():
-                yield decode(text)
+            yield b"".join(held)
             held.clear()
         held.append(rest)
-    if text := b"".join(held).strip():
-        yield decode(text)
+    yield b"".join(held)

@@ -22,9 +22,6 @@ from batchway.sdk.objects import (
     FileDeleted,
     FileObject,
     FilePage,
-    Key,
-    KeyDeleted,
-    KeyPage,
     ModelPage,
     Object,
     made,
@@ -91,7 +88,7 @@ def file_list(
     **options: Unpack[Options],
 ) -> Call[FilePage]:
     """Returns a page of files, newest first; `limit` is 1 to 10000."""
-    query = {"purpose": purpose, **_page(limit, after, order, LONGEST_FILE_PAGE)}
+    query = {"purpose": purpose, **page(limit, after, order, LONGEST_FILE_PAGE)}
     return call("file_list", "GET /files", _as(FilePage), options, query=query)
 
 
@@ -103,7 +100,7 @@ def file_delete(file_id: str, **options: Unpack[Options]) -> Call[FileDeleted]:
 def file_content(file_id: str, **options: Unpack[Options]) -> Call[Content]:
     """Returns a file's bytes: `.content`, `.text`, `.iter_bytes()`, `.iter_lines()`, `.write_to_file(path)`."""
     route = f"GET /files/{segment(file_id, 'file_id')}/content"
-    return replace(call("file_content", route, _unparsed, options), streamed=True)
+    return replace(call("file_content", route, unparsed, options), streamed=True)
 
 
 # Batches --------------------------------------------------------------------------------------------------------------
@@ -119,6 +116,7 @@ def create_batch(  # noqa: PLR0913 - public API
     requests: Iterable[Mapping[str, Any]] | None = None,
     model: str | None = None,
     priority: int | None = None,
+    webhook: Mapping[str, Any] | None = None,
     **options: Unpack[Options],
 ) -> Call[Batch]:
     """Starts a batch and returns it, in status `validating`.
@@ -132,6 +130,8 @@ def create_batch(  # noqa: PLR0913 - public API
         requests: The lines themselves instead of a file.
         model: Overrides the lines' models.
         priority: Higher is earlier.
+        webhook: `{"url", "secret", "events"}`: where this batch's events are posted. Without a secret one is made: it
+            is `batch.batchway.webhook.secret`, in this answer and nowhere else.
         options: See `Options`. Send your own `Idempotency-Key` in `extra_headers` to make a create safe across crashes.
     """
     if (input_file_id is None) == (requests is None):
@@ -145,6 +145,7 @@ def create_batch(  # noqa: PLR0913 - public API
         "requests": None if requests is None else [dict(line) for line in requests],
         "model": model,
         "priority": priority,
+        "webhook": webhook,
     }
     return call("create_batch", "POST /batches", _as(Batch), options, json=fields, once=True)
 
@@ -178,7 +179,7 @@ def list_batches(  # noqa: PLR0913 - public API
     `custom_llm_provider` narrows to that provider; times are unix seconds.
     """
     query = {
-        **_page(limit, after, order, LONGEST_PAGE),
+        **page(limit, after, order, LONGEST_PAGE),
         "status": status,
         "model": model,
         "metadata": _metadata(metadata),
@@ -192,6 +193,12 @@ def cancel_batch(batch_id: str, **options: Unpack[Options]) -> Call[Batch]:
     """Ends a batch early and returns it; what is answered stays. ConflictError when it has ended otherwise."""
     route = f"POST /batches/{segment(batch_id, 'batch_id')}/cancel"
     return call("cancel_batch", route, _as(Batch), options, repeatable=True)
+
+
+def resume_batch(batch_id: str, **options: Unpack[Options]) -> Call[Batch]:
+    """Lets a paused batch go on and returns it. ConflictError when it is not, RateLimitError over budget."""
+    route = f"POST /batches/{segment(batch_id, 'batch_id')}/resume"
+    return call("resume_batch", route, _as(Batch), options)
 
 
 def retry_batch(batch_id: str, **options: Unpack[Options]) -> Call[Batch]:
@@ -248,28 +255,12 @@ def batch_results(
     return replace(asked, streamed=True)
 
 
-# Models and keys ------------------------------------------------------------------------------------------------------
+# Models ---------------------------------------------------------------------------------------------------------------
 
 
 def list_models(**options: Unpack[Options]) -> Call[ModelPage]:
     """Returns the names that this key's lines may use."""
     return call("list_models", "GET /models", _as(ModelPage), options)
-
-
-def create_key(name: str, project: str = "default", **options: Unpack[Options]) -> Call[Key]:
-    """Makes a virtual key (admin). Its secret, `key`, is in this answer and nowhere else."""
-    # Without an Idempotency-Key: a repeated create would be answered without the secret, so it is not repeated.
-    return call("create_key", "POST /keys", _as(Key), options, json={"name": name, "project": project})
-
-
-def list_keys(**options: Unpack[Options]) -> Call[KeyPage]:
-    """Returns all live keys, without their secrets (admin)."""
-    return call("list_keys", "GET /keys", _as(KeyPage), options)
-
-
-def delete_key(key_id: str, **options: Unpack[Options]) -> Call[KeyDeleted]:
-    """Lets a key in no more (admin)."""
-    return call("delete_key", f"DELETE /keys/{segment(key_id, 'key_id')}", _as(KeyDeleted), options)
 
 
 # Checks ---------------------------------------------------------------------------------------------------------------
@@ -279,7 +270,8 @@ def _as(kind: type[Kind]) -> partial[Kind]:
     return partial(made, kind)
 
 
-def _unparsed(fields: Mapping[str, Any], /) -> Content:
+def unparsed(fields: Mapping[str, Any], /) -> Content:
+    """In the place of a parse, for what is downloaded."""
     raise TypeError("the content of a file is no JSON object")
 
 
@@ -315,7 +307,8 @@ def _metadata(given: Mapping[str, Any] | None) -> dict[str, str] | None:
     return dict(given)
 
 
-def _page(limit: int | None, after: str | None, order: str | None, most: int) -> dict[str, Any]:
+def page(limit: int | None, after: str | None, order: str | None, most: int = LONGEST_PAGE) -> dict[str, Any]:
+    """The query of a page; BadRequestError for what no gateway takes."""
     if limit is not None and not 1 <= limit <= most:
         raise BadRequestError(f"Invalid 'limit': {limit} is not between 1 and {most}.", param="limit")
     if order not in (None, "asc", "desc"):

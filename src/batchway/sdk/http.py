@@ -63,6 +63,8 @@ class Http:
         builder = builder.headers({**headers, **call.headers})
         if isinstance(call.body, bytes):
             builder = builder.body_bytes(call.body)
+        if call.streamed:  # or the first pieces would wait for a buffer to be full
+            builder = builder.streamed_read_buffer_limit(0)
         timeout = _exchange_seconds(call)
         return builder if timeout is None else builder.timeout(timedelta(seconds=timeout))
 

@@ -14,7 +14,7 @@ import msgspec
 T = TypeVar("T")
 
 # Maps of the user's or of names: dicts, as in OpenAI's objects.
-MAPS = frozenset({"metadata", "models", "extra"})
+MAPS = frozenset({"metadata", "models", "extra", "details", "tags"})
 
 
 class Object:
@@ -66,7 +66,7 @@ class Page(Object, Generic[T]):
 
 
 if TYPE_CHECKING:
-    from batchway.wire import batches, files, keys
+    from batchway.wire import batches, costs, files, keys, projects, receivers, webhooks
 
     class Batch(Object, batches.Batch):  # noqa: D101 - see below
         ...
@@ -89,6 +89,51 @@ if TYPE_CHECKING:
     class Model(Object, keys.Model):  # noqa: D101
         ...
 
+    class Project(Object, projects.Project):  # noqa: D101
+        ...
+
+    class ProjectDeleted(Object, projects.ProjectDeleted):  # noqa: D101
+        ...
+
+    class GatewayBudget(Object, projects.GatewayBudget):  # noqa: D101
+        ...
+
+    class AuditEntry(Object, projects.AuditEntry):  # noqa: D101
+        ...
+
+    class CostPage(Object, costs.CostPage):  # noqa: D101
+        ...
+
+    class UsagePage(Object, costs.UsagePage):  # noqa: D101
+        ...
+
+    class Correction(Object, costs.Correction):  # noqa: D101
+        ...
+
+    class Receiver(Object, receivers.Receiver):  # noqa: D101
+        ...
+
+    class ReceiverRetry(Object, receivers.ReceiverRetry):  # noqa: D101
+        ...
+
+    class StreamEvent(Object, receivers.StreamEvent):  # noqa: D101
+        ...
+
+    class Webhook(Object, webhooks.Webhook):  # noqa: D101
+        ...
+
+    class WebhookDeleted(Object, webhooks.WebhookDeleted):  # noqa: D101
+        ...
+
+    class WebhookTested(Object, webhooks.WebhookTested):  # noqa: D101
+        ...
+
+    class Delivery(Object, webhooks.Delivery):  # noqa: D101
+        ...
+
+    class DeliveriesRetried(Object, webhooks.DeliveriesRetried):  # noqa: D101
+        ...
+
 else:
 
     class Batch(Object):
@@ -104,13 +149,58 @@ else:
         """The answer of a deletion."""
 
     class Key(Object):
-        """A virtual key; `key`, the secret, is set only in the answer that created it."""
+        """A virtual key; `key`, the secret, is set only in the answer that created or rotated it."""
 
     class KeyDeleted(Object):
         """The answer of a deletion."""
 
     class Model(Object):
         """A name that lines may use."""
+
+    class Project(Object):
+        """A project: its rules, limits and budget."""
+
+    class ProjectDeleted(Object):
+        """The answer of a deletion."""
+
+    class GatewayBudget(Object):
+        """The budget of the whole gateway: `budget.usd`, `budget.remaining_usd`."""
+
+    class AuditEntry(Object):
+        """What an admin did: `action`, `target`, `key_id`, `details`."""
+
+    class CostPage(Object):
+        """Amounts by day: `data` holds a bucket a day with `results`; `next_page` is where to go on."""
+
+    class UsagePage(Object):
+        """Tokens by day: `data` holds a bucket a day with `results`; `next_page` is where to go on."""
+
+    class Correction(Object):
+        """An entry of the ledger about an ended batch: `reference`, `amount_usd`, `corrections_usd`."""
+
+    class Receiver(Object):
+        """Who is told of events: `name`, `behind`, `behind_seconds`, `failures`, `dead_letters`, `last_error`."""
+
+    class ReceiverRetry(Object):
+        """The answer of a retry: how many `dead_letters` are told again."""
+
+    class StreamEvent(Object):
+        """One event of a batch: `type`, `id`, `data`; of type `batch` its `status` and `request_counts`."""
+
+    class Webhook(Object):
+        """A webhook: `url`, `events`; `secret` is set only in the answer that made or rotated it."""
+
+    class WebhookDeleted(Object):
+        """The answer of a deletion."""
+
+    class WebhookTested(Object):
+        """What became of a test message: `delivered`, `status`, `error`."""
+
+    class Delivery(Object):
+        """A message about one event: `status`, `attempts`, `answer`, `error`."""
+
+    class DeliveriesRetried(Object):
+        """How many dead deliveries are sent again: `retried`."""
 
 
 Kind = TypeVar("Kind", bound=Object)
@@ -128,11 +218,41 @@ class KeyPage(Page[Key]):
     """A page of keys."""
 
 
+class ProjectPage(Page[Project]):
+    """A page of projects."""
+
+
+class AuditPage(Page[AuditEntry]):
+    """A page of the audit log."""
+
+
+class ReceiverPage(Page[Receiver]):
+    """All receivers of events."""
+
+
 class ModelPage(Page[Model]):
     """All names that a key may use."""
 
 
-_ITEMS: dict[type[Object], type[Object]] = {BatchPage: Batch, FilePage: FileObject, KeyPage: Key, ModelPage: Model}
+class WebhookPage(Page[Webhook]):
+    """A page of webhooks."""
+
+
+class DeliveryPage(Page[Delivery]):
+    """A page of deliveries."""
+
+
+_ITEMS: dict[type[Object], type[Object]] = {
+    BatchPage: Batch,
+    FilePage: FileObject,
+    KeyPage: Key,
+    ModelPage: Model,
+    ReceiverPage: Receiver,
+    ProjectPage: Project,
+    AuditPage: AuditEntry,
+    WebhookPage: Webhook,
+    DeliveryPage: Delivery,
+}
 
 
 def made(kind: type[Kind], fields: Mapping[str, Any]) -> Kind:

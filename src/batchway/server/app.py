@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
+from dataclasses import replace
 
 import uvicorn
 from starlette.applications import Starlette
@@ -13,29 +15,39 @@ from starlette.responses import Response
 from starlette.types import Lifespan
 
 from batchway.server import errors
-from batchway.server.auth import Keyring
 from batchway.server.docs import pages
 from batchway.server.edge import Edge
+from batchway.server.feed import Feed
 from batchway.server.operations import Gateway
 from batchway.server.routes import OPERATIONS
-from batchway.server.routing import Api, Table
+from batchway.server.routing import Api, Operation, Table
 
 GRACE_SECONDS = 10
 IDLE_SECONDS = 75  # longer than the idle time of usual balancers, so that they and not we close a connection
 HEADER_BYTES = 64 << 10
 
 
-def create_app(gateway: Gateway, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
-    """The whole HTTP surface over `gateway`."""
-    table = Table(OPERATIONS)
+def create_app(
+    gateway: Gateway, lifespan: Lifespan[Starlette] | None = None, operations: Iterable[Operation] = OPERATIONS
+) -> Starlette:
+    """The whole HTTP surface over `gateway`, or the part of it that these operations are."""
+    table = Table(_opened(operation, gateway) for operation in operations)
     app = Starlette(
-        routes=[Api(table, gateway, Keyring(gateway.db, gateway.settings)), *pages(table)],
+        routes=[Api(table, gateway), *pages(table)],
         middleware=[Middleware(Edge)],
         exception_handlers={HTTPException: _refuse},
         lifespan=lifespan,
     )
+    app.state.feed = Feed(gateway.db)
     app.router.redirect_slashes = False  # a slash too many is forgiven without a second trip
     return app
+
+
+def _opened(operation: Operation, gateway: Gateway) -> Operation:
+    """The operation as the settings have it."""
+    if operation.name == "metrics" and gateway.settings.metrics_open:
+        return replace(operation, open=True, admin=False)
+    return operation
 
 
 async def _refuse(request: Request, error: Exception) -> Response:
@@ -58,6 +70,7 @@ def server(app: Starlette, host: str, port: int) -> uvicorn.Server:
         log_level=logging.WARNING,
         server_header=False,
         date_header=True,
+        proxy_headers=False,  # it would believe X-Forwarded-For from loopback; auth.py knows whom to believe
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=GRACE_SECONDS,
         h11_max_incomplete_event_size=HEADER_BYTES,

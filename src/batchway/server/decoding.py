@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, NoReturn, TypeVar, cast
 from urllib.parse import parse_qsl
 
@@ -34,10 +35,14 @@ def query_pairs(query_string: bytes) -> list[tuple[str, str]]:
 
 
 def query(struct: type[S], query_string: bytes) -> S:
-    """The query as `struct`; `name[key]=value` fills the mapping `name`."""
-    values: dict[str, Any] = {}
+    """The query as `struct`; `name[key]=value` fills the mapping `name`, `name` and `name[]` add to a list."""
+    values: dict[str, Any] = {name: [] for name in _lists(struct)}
     for name, value in query_pairs(query_string):
         refuse_nul(name, value)
+        listed = values.get(name.removesuffix("[]"))
+        if isinstance(listed, list):
+            cast("list[str]", listed).append(value)
+            continue
         nested = INDEXED.fullmatch(name)
         if nested is None:
             values[name] = value
@@ -47,6 +52,12 @@ def query(struct: type[S], query_string: bytes) -> S:
             raise RequestError(f"Parameter '{nested[1]}' is given twice.", param=nested[1])
         inner[nested[2]] = value
     return form(struct, values)
+
+
+@cache
+def _lists(struct: type[msgspec.Struct]) -> tuple[str, ...]:
+    """The fields that may be given more than once: those whose default is an empty list."""
+    return tuple(field.name for field in msgspec.structs.fields(struct) if field.default_factory is list)
 
 
 def form(struct: type[S], values: Mapping[str, Any]) -> S:

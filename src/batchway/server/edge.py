@@ -1,6 +1,7 @@
 """The outermost layer: each answer gets its request id and duration, each failure its envelope, each request a line.
 
-The log line holds method, path, status, time and request id: never a query, a header or a body.
+The log line holds method, path, status and time, and every line of the request its id (`logs.py`): never a query, a
+header or a body. What is counted goes by the operation's path as the table has it, never by the client's.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from uuid import uuid4
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from batchway import logs, metrics
 from batchway.server import errors
+from batchway.server.limits import ADDED
 from batchway.wire.surface import PROCESSING_HEADER
 
 access = logging.getLogger("batchway.access")
@@ -21,6 +24,7 @@ log = logging.getLogger("batchway.server")
 
 SANE_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 CLIENT_LEFT = 499
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Edge:
@@ -31,7 +35,9 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await _Exchange(scope, send).run(self.app, receive)
+            exchange = _Exchange(scope, receive, send)
+            with logs.within(request_id=scope["request_id"]):
+                await exchange.run(self.app)
         else:
             await self.app(scope, receive, send)
 
@@ -39,49 +45,72 @@ class Edge:
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, scope: Scope, send: Send) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.scope = scope
+        self.receive_on = receive
         self.send_on = send
         self.begun = time.perf_counter()
         self.status = 0
+        self.received = self.sent = 0  # bytes of bodies
         self.request_id = _request_id(scope)
         scope["request_id"] = self.request_id.decode()
 
-    async def run(self, app: ASGIApp, receive: Receive) -> None:
+    async def run(self, app: ASGIApp) -> None:
         try:
-            await app(self.scope, receive, self.send)
+            await app(self.scope, self.receive, self.send)
         except ClientDisconnect:
             self.status = self.status or CLIENT_LEFT
         except Exception as error:  # noqa: BLE001 - the one place where any failure becomes an answer and a log line
-            await self.fail(error, receive)
+            await self.fail(error)
         finally:
             self.tell()
 
+    async def receive(self) -> Message:
+        message = await self.receive_on()
+        self.received += len(message.get("body", b""))
+        return message
+
     async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"] == "http.response.body":
+            self.sent += len(message.get("body", b""))
+        elif message["type"] == "http.response.start":
             self.status = message["status"]
-            spent = int((time.perf_counter() - self.begun) * 1000)
+            seconds = time.perf_counter() - self.begun
+            metrics.HTTP_SECONDS.observe(seconds, self.route)
+            spent = int(seconds * 1000)
             message["headers"] = [
                 *message.get("headers", ()),
+                *self.scope.get(ADDED, ()),
                 (b"x-request-id", self.request_id),
                 (PROCESSING_HEADER, b"%d" % spent),
             ]
         await self.send_on(message)
 
-    async def fail(self, error: Exception, receive: Receive) -> None:
+    @property
+    def route(self) -> str:
+        """The path of the operation in the table; `other` before it was found and where there is none."""
+        operation = self.scope.get("operation")
+        return metrics.OTHER if operation is None else operation.full_path
+
+    async def fail(self, error: Exception) -> None:
         """Answers with the envelope; an answer that has begun is broken off, so its reader sees that more is due."""
         if self.status:
-            log.error("the answer to request %s broke off", self.scope["request_id"], exc_info=error)
+            log.error("the answer broke off", exc_info=error)
             raise error
         if not errors.foreseen(error):
-            log.error("request %s failed", self.scope["request_id"], exc_info=error)
-        await errors.answer(error)(self.scope, receive, self.send)
+            log.error("the request failed", exc_info=error)
+        await errors.answer(error)(self.scope, self.receive, self.send)
 
     def tell(self) -> None:
+        method = self.scope["method"]
+        metrics.HTTP_REQUESTS.add(self.route, method if method in METHODS else metrics.OTHER, f"{self.status // 100}xx")
+        metrics.HTTP_RECEIVED.add(by=self.received)
+        metrics.HTTP_SENT.add(by=self.sent)
         if access.isEnabledFor(logging.INFO):
-            spent = (time.perf_counter() - self.begun) * 1000
-            path = self.scope["path"].encode("unicode_escape").decode()  # no line breaks of a client's in our log
-            access.info("%s %s %d %.1fms %s", self.scope["method"], path, self.status, spent, self.scope["request_id"])
+            spent = round((time.perf_counter() - self.begun) * 1000, 1)
+            path = self.scope["path"].encode("unicode_escape").decode()  # no line breaks of a client's in anybody's log
+            told = {"method": method, "path": path, "status": self.status, "milliseconds": spent}
+            access.info("%s %s %d %.1fms", method, path, self.status, spent, extra={"fields": told})
 
 
 def _request_id(scope: Scope) -> bytes:

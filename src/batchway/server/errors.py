@@ -9,7 +9,15 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from batchway.core.errors import BatchwayError, InvalidFile, ProviderError, RequestError, TooMany, Unauthenticated
+from batchway.core.errors import (
+    BatchwayError,
+    InvalidFile,
+    OverBudget,
+    ProviderError,
+    RequestError,
+    TooMany,
+    Unauthenticated,
+)
 from batchway.storage import StorageError, StorageMissing
 from batchway.wire.errors import ErrorBody, ErrorEnvelope, LineFault
 
@@ -58,6 +66,8 @@ def _refusal(error: RequestError) -> Response:
     headers: dict[str, str] = {}
     if isinstance(error, TooMany):
         headers = _retry_after(error.retry_after)
+    if isinstance(error, OverBudget):
+        headers = {"x-should-retry": "false"}  # OpenAI's clients heed it
     if isinstance(error, Unauthenticated):
         headers = {"www-authenticate": "Bearer"}
     body = ErrorBody(message=error.message, type=error.type, param=error.param, code=error.code)

@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import Connection
 from starlette.requests import Request
 
-from batchway.core.errors import RequestError
+from batchway.core.errors import KeyReused, RequestError
 from batchway.core.principal import Principal
 from batchway.db.engine import Database
 from batchway.db.idempotency import AlreadyAnswered, Idempotency, recall, remember
@@ -42,6 +42,19 @@ async def refuse_repeat(db: Database, principal: Principal, wanted: Idempotency,
     body = await db.read(recall, principal.key_id, wanted.key, wanted.fingerprint, now)
     if body is not None:
         raise AlreadyAnswered(body)
+
+
+async def is_kept(
+    db: Database, principal: Principal, wanted: Idempotency | None, answer: msgspec.Struct, now: float
+) -> bool:
+    """Whether this very answer is stored: what a commit whose outcome was lost came to."""
+    if wanted is None:
+        return False
+    try:
+        body = await db.read(recall, principal.key_id, wanted.key, wanted.fingerprint, now)
+    except KeyReused:
+        return False
+    return body == encode(answer).decode()
 
 
 def keep(tx: Connection, principal: Principal, wanted: Idempotency | None, answer: msgspec.Struct, now: float) -> None:

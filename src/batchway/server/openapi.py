@@ -30,8 +30,8 @@ the same content gets the first answer for 24 hours.
 
 ERRORS = {
     400: "A parameter is missing or wrong; `param` names it.",
-    401: "No API key, or one that is not known.",
-    403: "The key may not do this.",
+    401: "No API key, or one that lets in nobody (any more).",
+    403: "The key may not do this, or not from this network.",
     404: "Absent, or it belongs to somebody else.",
     409: "The object is in a state that does not allow this.",
     413: "More bytes than this gateway accepts in one piece.",
@@ -47,7 +47,9 @@ REQUEST_HEADERS = {
     "Idempotency-Key": "Any text of at most 255 characters that names this request.",
     "custom-llm-provider": "Forces this provider for all lines; the path and the query parameter `provider` go first.",
     "Range": "`bytes=first-last`; one range.",
+    "Last-Event-ID": "The last event you know of; those that follow it are sent first.",
     "If-None-Match": "An entity tag you have; 304 when it still holds.",
+    "traceparent": "The caller's trace, as W3C Trace Context writes it; the batch's trace is connected with it.",
 }
 
 
@@ -192,7 +194,7 @@ def _success(operation: Operation) -> Json:
 
 
 def _failures(operation: Operation) -> Json:
-    codes = {400, 500, 503, *operation.errors, *(() if operation.open else (401,))}
+    codes = {400, 500, 503, *operation.errors, *(() if operation.open else (401, 403, 429))}
     failures: Json = {str(code): {"$ref": f"#/components/responses/{code}"} for code in sorted(codes)}
     if operation.open and operation.answer is not None:  # health tells what fails in its usual form
         failures["503"] = {**_success(operation), "description": "Not ready."}

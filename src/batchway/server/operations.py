@@ -12,6 +12,7 @@ from typing import Protocol
 from batchway.core.principal import Principal
 from batchway.db.engine import Database
 from batchway.db.idempotency import Idempotency
+from batchway.integrations.webhook.endpoints import Endpoints
 from batchway.storage import Storage
 from batchway.wire.batches import (
     Batch,
@@ -33,15 +34,28 @@ class ServerSettings(Protocol):
     def master_key(self) -> str | None: ...
     @property
     def no_auth(self) -> bool: ...
+    @property
+    def metrics_open(self) -> bool: ...
+    @property
+    def trusted_proxies(self) -> list[str]: ...
 
 
 class Operations(Protocol):
     """The operations over batches and models."""
 
     async def create_batch(
-        self, principal: Principal, wanted: BatchCreate, *, provider: str | None, idempotency: Idempotency | None
+        self,
+        principal: Principal,
+        wanted: BatchCreate,
+        *,
+        provider: str | None,
+        idempotency: Idempotency | None,
+        traceparent: str | None = None,
     ) -> Batch:
-        """A new batch in `validating`; `provider` (an account or kind) is forced on all its lines."""
+        """A new batch in `validating`; `provider` (an account or kind) is forced on all its lines.
+
+        `traceparent` is the well-formed header of the caller's trace, to which the batch's is linked.
+        """
         ...
 
     async def retrieve_batch(self, principal: Principal, batch_id: str) -> Batch: ...
@@ -52,7 +66,11 @@ class Operations(Protocol):
         """The batch as it is after the wish to cancel; Conflict when it has ended otherwise."""
         ...
 
-    async def adopt_batch(self, principal: Principal, wanted: BatchAdopt) -> Batch: ...
+    async def resume_batch(self, principal: Principal, batch_id: str) -> Batch:
+        """The batch, no longer paused; Conflict when it was not, OverBudget when there is no room for it yet."""
+        ...
+
+    async def adopt_batch(self, principal: Principal, wanted: BatchAdopt, *, request_id: str) -> Batch: ...
 
     async def retry_batch(self, principal: Principal, batch_id: str, *, idempotency: Idempotency | None) -> Batch:
         """A new batch of the failed and expired lines of an ended one."""
@@ -65,6 +83,10 @@ class Operations(Protocol):
         ...
 
     async def models(self, principal: Principal) -> ModelList: ...
+
+    async def measure(self, accept: str) -> tuple[bytes, str]:
+        """(every metric, its content type) for an Accept header."""
+        ...
 
 
 class Gateway(Operations, Protocol):
@@ -82,3 +104,9 @@ class Gateway(Operations, Protocol):
     def new_id(self) -> Callable[[str], str]: ...
     @property
     def max_file_bytes(self) -> int: ...
+    @property
+    def webhooks(self) -> Endpoints: ...
+
+    def budget_changed(self) -> None:
+        """A budget was set or dropped: batches that wait for money may go on."""
+        ...

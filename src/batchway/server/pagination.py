@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from batchway.wire.keys import UnixTime
+
 Order = Literal["asc", "desc"]
 Text = Annotated[str, msgspec.Meta(max_length=512)]
 
@@ -28,3 +30,31 @@ class UploadQuery(msgspec.Struct, kw_only=True):
         ]
         | None
     ) = None
+
+
+Limit = Annotated[int, msgspec.Meta(ge=1, le=100, description="Entries on a page.")]
+After = Annotated[str, msgspec.Meta(description="The `id` of the last entry of the page before.")]
+
+
+class ProjectQuery(msgspec.Struct, kw_only=True):
+    """A page of projects."""
+
+    limit: Limit = 20
+    after: After | None = None
+    order: Order = "desc"
+
+
+class KeyQuery(ProjectQuery, kw_only=True):
+    """A page of keys."""
+
+    project: Text | None = None
+
+
+class AuditQuery(ProjectQuery, kw_only=True):
+    """A page of the audit log; times are unix seconds."""
+
+    created_after: UnixTime | None = None
+    created_before: UnixTime | None = None
+    action: Annotated[str, msgspec.Meta(max_length=512, description="Such as `key.created`.")] | None = None
+    target: Annotated[str, msgspec.Meta(max_length=512, description="The id of what was changed.")] | None = None
+    key_id: Annotated[str, msgspec.Meta(max_length=512, description="Who did it.")] | None = None

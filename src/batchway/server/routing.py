@@ -18,15 +18,20 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
+from batchway import logs
 from batchway.core.errors import RequestError
 from batchway.core.principal import Principal
+from batchway.core.principal import Scope as KeyScope
+from batchway.db.audit import Actor
 from batchway.db.idempotency import AlreadyAnswered, Idempotency
 from batchway.server import decoding, once
 from batchway.server.auth import Keyring
+from batchway.server.limits import Meter
 from batchway.server.operations import Gateway
 from batchway.wire.surface import CLASSIC_SEGMENT
 
 SMALL_BODY = 1 << 20
+LONGEST_ID = 100  # characters of a client's that the log takes for an id
 
 encode = msgspec.json.Encoder().encode
 
@@ -46,6 +51,11 @@ class Call:
     body: Any = None
     raw: bytes = b""
     idempotency: Idempotency | None = None
+
+    @property
+    def actor(self) -> Actor:
+        """Who asks, for the audit log."""
+        return Actor(self.principal.key_id, self.request.scope["request_id"])
 
 
 Handler = Callable[[Call], Awaitable[msgspec.Struct | Response]]
@@ -68,8 +78,9 @@ class Operation:
     max_body: int = SMALL_BODY
     open: bool = False  # needs no key
     admin: bool = False
+    scope: KeyScope | None = None  # what a key needs; None: admin, read or write, as `needs` says
     versioned: bool = True  # stands under /v1, in every spelling
-    errors: tuple[int, ...] = ()  # beyond 400, 401 and 500
+    errors: tuple[int, ...] = ()  # beyond 400, 401, 403, 429 and 500
     example: Any = None  # of the body
     headers: tuple[str, ...] = ()  # request headers to document
 
@@ -77,6 +88,13 @@ class Operation:
     def summary(self) -> str:
         """What it does: the first line of its handler."""
         return (self.handler.__doc__ or "").partition("\n")[0]
+
+    @property
+    def needs(self) -> KeyScope:
+        """The scope that a key needs for it."""
+        if self.admin:
+            return "admin"
+        return self.scope or ("read" if self.method == "GET" else "write")
 
     @property
     def full_path(self) -> str:
@@ -157,10 +175,11 @@ def _spellings(segments: list[str]) -> Iterator[tuple[str | None, list[str], boo
 class Api(BaseRoute):
     """The whole table as one Starlette route: a walk over segments instead of a regular expression a route."""
 
-    def __init__(self, table: Table, gateway: Gateway, keyring: Keyring) -> None:
+    def __init__(self, table: Table, gateway: Gateway) -> None:
         self.table = table
         self.gateway = gateway
-        self.keyring = keyring
+        self.keyring = Keyring(gateway.db, gateway.settings, gateway.clock)
+        self.meter = Meter(gateway.db, gateway.clock)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         if scope["type"] != "http":
@@ -184,7 +203,10 @@ class Api(BaseRoute):
 
     async def _call(self, operation: Operation, scope: Scope, request: Request) -> Call:
         headers = dict[bytes, bytes](scope["headers"])
-        principal = await self.keyring.admit(operation.open, operation.admin, headers)
+        principal = await self.keyring.admit(scope, headers, None if operation.open else operation.needs)
+        logs.note(key_id=principal.key_id, **_named(scope["path_params"]))
+        if principal.limits.requests_per_minute is not None or principal.project_limits.requests_per_minute is not None:
+            await self.meter.count(principal, scope)
         for name, value in scope["path_params"].items():
             decoding.refuse_nul(name, value)
         provider = _provider(scope, headers)
@@ -205,6 +227,11 @@ async def _answer(call: Call) -> msgspec.Struct | Response:
         return await call.operation.handler(call)
     except AlreadyAnswered as again:
         return Response(again.body, media_type="application/json")
+
+
+def _named(params: Mapping[str, str]) -> dict[str, str]:
+    """The batch that the path names, for the log."""
+    return {"batch_id": params["batch_id"][:LONGEST_ID]} if "batch_id" in params else {}
 
 
 def _fingerprinted(call: Call) -> tuple[bytes, ...]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from batchway.wire.errors import LineFault
 from batchway.wire.files import ExpiresAfter
+from batchway.wire.webhooks import BatchWebhook, Webhook
 
 ENDPOINTS = ("/v1/chat/completions", "/v1/embeddings", "/v1/completions", "/v1/responses", "/v1/moderations")
 
@@ -35,6 +37,7 @@ class BatchCreate(msgspec.Struct, kw_only=True):
     priority: Annotated[int, msgspec.Meta(ge=-100, le=100)] = 0
     custom_llm_provider: str | None = None
     extra: dict[str, Any] | None = None
+    webhook: BatchWebhook | None = None
 
 
 class BatchAdopt(msgspec.Struct, kw_only=True):
@@ -98,13 +101,23 @@ class BatchJob(msgspec.Struct, kw_only=True):
     message: str | None
 
 
+class BatchPause(msgspec.Struct, kw_only=True):
+    """Why a batch is paused: `reason` is a word such as `budget`, `message` says what to do."""
+
+    reason: str
+    message: str
+
+
 class BatchDetails(msgspec.Struct, kw_only=True):
-    """Batchway's own part of a batch: its jobs (not in lists) and its money so far."""
+    """Batchway's own part of a batch: its jobs (not in lists), its money so far, why it is paused if it is."""
 
     jobs: list[BatchJob] | None
     amount_usd: str | None
     amount_status: Literal["pending", "partial", "final", "unknown"]
+    corrections_usd: str | None = None  # posted since its end; not part of the amount
     estimated_end: int | None
+    pause: BatchPause | None = None
+    webhook: Webhook | UnsetType = UNSET  # with its secret, in the answer that made the batch and nowhere else
 
 
 class Batch(msgspec.Struct, kw_only=True):
@@ -169,28 +182,55 @@ class AmountRange(msgspec.Struct, kw_only=True):
     high: str
 
 
+class SecondsRange(msgspec.Struct, kw_only=True):
+    """A time from the start to the last answer; `likely` is null while nothing is known of the provider."""
+
+    likely: int | None
+    high: int
+
+
+InputMethod = Literal["counted", "sampled", "guessed"]
+"""How input tokens were found: by the model's tokenizer in all lines, or in some; or from the letters of some lines."""
+
+
 class RouteEstimate(msgspec.Struct, kw_only=True):
-    """The part of an estimate that one route carries. `reason` says why the amount is null."""
+    """What lines take on one route. `reason` says why the amount is null, `seconds_reason` why the likely time is.
+
+    `falls_over`: an alternative that takes the lines over when the route before it refuses them.
+    """
 
     provider: str
     model: str
     lane: str
+    falls_over: bool = False
     lines: int
     input_tokens: int
+    input_tokens_method: InputMethod
+    output_tokens: TokenRange
+    output_tokens_method: Literal["history", "declared"]
     amount_usd: AmountRange | None
     reason: str | None = None
+    seconds: SecondsRange
+    seconds_reason: str | None = None
 
 
 class BatchEstimate(msgspec.Struct, kw_only=True):
-    """What a batch would use, before it spends anything."""
+    """What a batch would use, before it spends anything; it would hold `amount_usd.high`.
+
+    `routes` add up to the batch. `alternatives` are the same lines on other routes and lanes, for comparison.
+    """
 
     object: Literal["batch.estimate"] = "batch.estimate"
     lines: int
     input_tokens: int
+    input_tokens_method: InputMethod
     output_tokens: TokenRange
     amount_usd: AmountRange | None
     reason: str | None = None
+    seconds: SecondsRange
+    seconds_reason: str | None = None
     routes: list[RouteEstimate]
+    alternatives: list[RouteEstimate]
 
 
 class EstimateCreate(msgspec.Struct, kw_only=True):

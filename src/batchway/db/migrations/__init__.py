@@ -12,9 +12,10 @@ from types import MappingProxyType
 from sqlalchemy import Connection, Engine, insert, inspect, select, text, update
 
 from batchway.core.errors import ConfigError
+from batchway.db.migrations import m0002_money_and_telling
 from batchway.db.schema import meta, metadata
 
-STEPS: MappingProxyType[int, Callable[[Connection], None]] = MappingProxyType({})
+STEPS: MappingProxyType[int, Callable[[Connection], None]] = MappingProxyType({2: m0002_money_and_telling.upgrade})
 """version -> the step that leads to it from the one before; version 1 is the schema as first made."""
 
 VERSION = max(STEPS, default=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Double, Index, Integer, String, Table, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, String, Table, Text, UniqueConstraint, text
 
 from batchway.db.schema.shared import Serial, metadata, reference
 
@@ -31,6 +31,8 @@ budgets = Table(  # one an owner; `held` and `settled` are those of the period t
     Column("told", Integer, nullable=False, default=0),  # the highest threshold told of in this period, in percent
 )
 
+_OPEN = text("settled_at IS NULL")
+
 holds = Table(  # counted in the budgets of its owners, in the period of `opened_at`
     "holds",
     metadata,
@@ -44,6 +46,7 @@ holds = Table(  # counted in the budgets of its owners, in the period of `opened
     Index("holds_of_key", "key_id", "opened_at"),
     Index("holds_of_project", "project", "opened_at"),
     Index("holds_by_age", "opened_at"),
+    Index("holds_open", "opened_at", sqlite_where=_OPEN, postgresql_where=_OPEN),
 )
 
 ledger = Table(
@@ -70,21 +73,24 @@ ledger = Table(
     Column("price_source", String),
     Column("created_at", Double, nullable=False, index=True),
     UniqueConstraint("batch_id", "job_id", "first_line", "kind", "model", "reference"),
+    Index("ledger_of_project", "project", "created_at"),
 )
 
-costs = Table(  # the ledger summed up by day, kept in the transaction of each entry; `tag` is "" or "key=value"
+costs = Table(  # the ledger summed up by day, kept in the transaction of each entry; `tag` is "" or one of db/costs.py
     "costs",
     metadata,
     Column("day", Integer, primary_key=True),  # days since 1970-01-01 UTC
-    Column("tag", String, primary_key=True),
+    Column("tag", String().with_variant(String(collation="C"), "postgresql"), primary_key=True),  # ranges of bytes
     Column("project", String, primary_key=True),
     Column("key_id", String, primary_key=True),
     Column("account", String, primary_key=True),
     Column("model", String, primary_key=True),
     Column("lane", String, primary_key=True),
+    Column("private", Boolean, primary_key=True),  # as its batches are
     Column("entries", BigInteger, nullable=False),
     Column("unknown", BigInteger, nullable=False),  # entries whose amount is not known
     Column("lines", BigInteger, nullable=False),
     *_usage(),
     Column("amount", BigInteger, nullable=False),  # of the known ones
+    sqlite_with_rowid=False,  # the rows of a day and tag lie together
 )

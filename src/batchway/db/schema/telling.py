@@ -56,6 +56,7 @@ dead_letters = Table(  # events that a receiver refused, or could not take for d
     Column("event", JSON, nullable=False),
     Column("error", Text, nullable=False),
     Column("died_at", Double, nullable=False),
+    Column("again_at", Double),  # set when it is to be told again
 )
 
 webhooks = Table(
@@ -69,9 +70,17 @@ webhooks = Table(
     Column("secret", Text, nullable=False),  # sealed by the vault
     Column("events", JSON, nullable=False),  # patterns of event types
     Column("allow_private", Boolean, nullable=False, default=False),
+    Column("admin", Boolean, nullable=False, default=False),  # an admin made it: it is told of what is private, too
+    Column("private", Boolean, nullable=False, default=False),  # seen by no other key but admins'
+    Column("receiver", String, unique=True),  # its name in batchway.yaml, if it stands there
     Column("created_at", Double, nullable=False),
+    Column("disabled_at", Double),
     Column("deleted_at", Double),
+    Column("failures", Integer, nullable=False, default=0),  # in a row
+    Column("not_before", Double),  # when the first of its deliveries is due; null: none waits
+    Column("paused_until", Double, nullable=False, default=0),  # its host asked for that
     Index("webhooks_of_project", "project"),
+    Index("webhooks_due", "not_before"),
 )
 
 deliveries = Table(
@@ -83,7 +92,7 @@ deliveries = Table(
     Column("position", BigInteger, nullable=False),  # the event's: the order within a subject
     Column("subject", String, nullable=False),
     Column("event", JSON, nullable=False),
-    Column("status", String, nullable=False),  # waiting, delivered, dead
+    Column("status", String, nullable=False),  # held (behind another of its subject), waiting, delivered, dead
     Column("attempts", Integer, nullable=False, default=0),
     Column("not_before", Double, nullable=False, default=0),
     Column("answer", Integer),  # the last HTTP status
@@ -91,6 +100,8 @@ deliveries = Table(
     Column("created_at", Double, nullable=False),
     Column("ended_at", Double),
     UniqueConstraint("webhook_id", "event_id"),
-    Index("deliveries_due", "status", "not_before"),
+    Index("deliveries_due", "webhook_id", "status", "not_before"),
     Index("deliveries_in_order", "webhook_id", "subject", "status", "position"),
+    Index("deliveries_by_position", "webhook_id", "position"),
+    Index("deliveries_ended", "status", "ended_at"),
 )

@@ -185,6 +185,7 @@ jobs = Table(
     Index("jobs_due", "status", "not_before"),
     Index("jobs_to_poll", "status", "poll_at"),
     Index("jobs_by_remote_id", "account", "remote_id"),
+    Index("jobs_by_route", "account", "model", "ended_at"),
 )
 
 chunks = Table(
@@ -210,6 +211,7 @@ chunks = Table(
     Column("attempts", Integer, nullable=False, default=0),  # runs of it that failed
     UniqueConstraint("job_id", "ordinal"),
     Index("chunks_waiting", "done_at", "queued_at", "account", "deadline"),
+    Index("chunks_of_job", "job_id", "done_at", "queued_at", "ordinal"),
 )
 
 segments = Table(

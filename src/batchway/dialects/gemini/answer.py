@@ -24,7 +24,6 @@ FINISH = {
 )  # fmt: skip
 
 MODALITIES = {"TEXT": "text_tokens", "IMAGE": "image_tokens", "AUDIO": "audio_tokens"}
-COMPLETION_MODALITIES = {"TEXT": "text_tokens", "AUDIO": "audio_tokens"}
 
 
 class Native(msgspec.Struct, gc=False, rename="camel"):
@@ -221,20 +220,20 @@ def usage_of(usage: Usage) -> dict[str, Any]:
             prompt,
             answered,
             prompt + answered if usage.total_token_count is None else usage.total_token_count,
-            {"cached_tokens": usage.cached_content_token_count, **by_modality(asked, MODALITIES)},
+            {"cached_tokens": usage.cached_content_token_count, **by_modality(asked)},
             {
                 "reasoning_tokens": usage.thoughts_token_count,
-                **by_modality(usage.candidates_tokens_details or (), COMPLETION_MODALITIES),
+                **by_modality(usage.candidates_tokens_details or ()),
             },
         )
     )
 
 
-def by_modality(counted: Sequence[Tokens], names: Mapping[str, str]) -> dict[str, int]:
+def by_modality(counted: Sequence[Tokens]) -> dict[str, int]:
     """Tokens by OpenAI's names of modalities; films and documents have none, and stand in the sum alone."""
     sums: dict[str, int] = {}
     for tokens in counted:
-        name = names.get(tokens.modality)
+        name = MODALITIES.get(tokens.modality)
         if name:
             sums[name] = sums.get(name, 0) + tokens.token_count
     return sums

@@ -6,6 +6,7 @@ Limits, sources, settings and gaps stand in README.md beside this file.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Annotated
 
 import msgspec
 
@@ -39,9 +40,10 @@ PROCESSING = 600.0  # seconds
 
 
 class Deployment(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A deployment: `base_model` is what it serves, as prices know it (`eu/gpt-4o` for a European data zone)."""
+    """A deployment: `base_model` is what it serves, `data_zone` (`eu`, `us`) where: zones have prices of their own."""
 
     base_model: str | None = None
+    data_zone: Annotated[str, msgspec.Meta(pattern=r"^[a-z-]+$")] | None = None
 
 
 class BlobStorage(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -72,7 +74,7 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     endpoints: list[str] = msgspec.field(default_factory=lambda: list(ENDPOINTS))
     storage: BlobStorage | None = None
     executed: bool = False  # whether its deployments also answer single requests; those for batches do not
-    concurrency: int = 64
+    concurrency: int = 512
     timeout: float = 600.0
     max_lines: int = LINES
     max_bytes: int | None = None
@@ -120,6 +122,7 @@ def open_account(name: str, options: Options, tools: Tools) -> Account:
         raise ConfigError(f"providers.{name}: {error}") from None
     bases = _bases(options)
     names = {*bases, *bases.values()}
+    zones = _zones(options, bases)
     return Account(
         name=name,
         kind=KIND,
@@ -127,7 +130,7 @@ def open_account(name: str, options: Options, tools: Tools) -> Account:
         endpoint=endpoint,
         models=tuple(bases),
         known=lambda model: model in names,
-        priced_as=lambda model: bases.get(model, model),
+        priced_as=lambda model: zones.get(model, "") + bases.get(model, model),
     )
 
 
@@ -219,6 +222,19 @@ def _spelled(options: Options) -> Callable[[str], str]:
     if not _dated(options):
         return lambda endpoint: endpoint
     return lambda endpoint: "/chat/completions" if endpoint == "/v1/chat/completions" else endpoint
+
+
+def _zones(options: Options, bases: Mapping[str, str]) -> dict[str, str]:
+    """What the price table writes before the model of a deployment, or of the deployments of a base model.
+
+    The price of a base model is unknown when its deployments are in several zones.
+    """
+    listed = options.deployments if isinstance(options.deployments, dict) else {}
+    zones = {name: f"{given.data_zone}/" if given and given.data_zone else "" for name, given in listed.items()}
+    for base in set(bases.values()) - zones.keys():
+        around = {zones.get(name, "") for name in bases if bases[name] == base}
+        zones[base] = around.pop() if len(around) == 1 else "several zones/"
+    return zones
 
 
 def _bases(options: Options) -> dict[str, str]:

@@ -34,7 +34,7 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     base_url: str
     api_key: str | None = None
     headers: dict[str, str] = {}
-    concurrency: Annotated[int, msgspec.Meta(ge=1)] = 16
+    concurrency: Annotated[int, msgspec.Meta(ge=1)] = 512  # at most
     models: list[str] = []
     timeout: Annotated[float, msgspec.Meta(gt=0)] = 600.0
 
@@ -83,7 +83,7 @@ class ExecutedProvider:
     async def answers(self, job: JobSpec, look: Look, source: Source) -> AsyncIterator[list[Answer]]:
         for row in await self._executor.db.read(segments.of_job, job.id):
             stored = await read_segment(self._executor.storage, row["storage_key"])
-            yield [Answer(_head.decode(line).custom_id, ok, line) for _, ok, line in stored]
+            yield [Answer(_head.decode(line).custom_id, ok, line, busy) for _, ok, line, busy in stored]
 
     async def clean(self, job: JobSpec, look: Look) -> None:
         await self._executor.db.write(_forget, job.id)

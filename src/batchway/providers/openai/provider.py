@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from batchway.core.jobs import JobSpec, Limits
+from batchway.core.jobs import REGIONAL, JobSpec, Limits
 from batchway.core.spans import Line
 from batchway.dialects import openai as dialect
 from batchway.providers.protocol import Account, Endpoint, Tools
@@ -29,6 +29,11 @@ LIMITS = Limits(
     ),
 )
 
+# developers.openai.com/api/docs/guides/your-data, read November 2026: data residency has a host a region, and a
+# surcharge on newer models. The tables know it for these two; elsewhere prices are unknown.
+RESIDENCY = re.compile(r"https://([a-z]{2})\.api\.openai\.com(?:/|$)")
+SURCHARGED = {"us": REGIONAL, "eu": REGIONAL}
+
 KNOWN = re.compile(r"(gpt-|o\d|chatgpt-|text-embedding-|ft:|davinci|babbage|omni-moderation|codex-|computer-use)")
 
 
@@ -39,7 +44,7 @@ class Options(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     base_url: str = BASE_URL
     organization: str | None = None
     project: str | None = None
-    concurrency: int = 64
+    concurrency: int = 512
     timeout: float = 600.0
     models: list[str] = []
     max_lines: int = LIMITS.lines
@@ -76,8 +81,15 @@ def open_account(name: str, options: Options, tools: Tools) -> Account:
         endpoint=Endpoint(base_url=base_url, headers=headers, concurrency=options.concurrency, timeout=options.timeout),
         models=tuple(options.models),
         known=lambda model: KNOWN.match(model) is not None,
+        priced_as=lambda model: _region(base_url) + model,
         list_models=lambda: list_models(tools.http, base_url, headers),
     )
+
+
+def _region(base_url: str) -> str:
+    """What prices write before a model's name; nothing where it is processed anywhere."""
+    residency = RESIDENCY.match(base_url)
+    return SURCHARGED.get(residency[1], f"{residency[1]}/") if residency else ""
 
 
 def _rewrite(line: Line, job: JobSpec) -> bytes:

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, Protocol, cast
 import msgspec
 
 from batchway.core.errors import ConfigError, Fault, ProviderError
-from batchway.http import NO_RETRY, Http
+from batchway.core.retry import NO_RETRY
+from batchway.http import Http
 
 SCOPES = ["https://www.googleapis.com/auth/cloud-platform"]
 EARLY = 300.0  # seconds before its end in which a token is renewed

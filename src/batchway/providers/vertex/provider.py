@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from batchway.core.errors import ConfigError
-from batchway.core.jobs import Limits
+from batchway.core.jobs import REGIONAL, Limits
 from batchway.providers.protocol import Account, Tools
 from batchway.providers.vertex.buckets import STORAGE_URL, Bucket, split_uri
 from batchway.providers.vertex.credentials import GivenToken, open_tokens, project_of
@@ -99,7 +99,7 @@ def open_account(name: str, options: Options, tools: Tools) -> Account:
         kind=KIND,
         native=VertexJobs(place, google, bucket),
         models=tuple(options.models),
-        priced_as=priced_as,
+        priced_as=lambda model: priced_as(model) if options.location == "global" else REGIONAL + priced_as(model),
         known=lambda model: KNOWN.match(model) is not None,
     )
 

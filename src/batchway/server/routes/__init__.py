@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from batchway.server.routes import batches, files, health, keys, models, uploads
+from batchway.server.routes import (
+    audit,
+    batches,
+    costs,
+    files,
+    health,
+    keys,
+    metrics,
+    models,
+    projects,
+    receivers,
+    uploads,
+    webhooks,
+)
+
+PROBES = (*health.OPERATIONS, *metrics.OPERATIONS)  # what a process without the API serves, for who watches it
 
 OPERATIONS = (
     *files.OPERATIONS,
@@ -10,5 +25,10 @@ OPERATIONS = (
     *batches.OPERATIONS,
     *models.OPERATIONS,
     *keys.OPERATIONS,
-    *health.OPERATIONS,
+    *projects.OPERATIONS,
+    *audit.OPERATIONS,
+    *costs.OPERATIONS,
+    *webhooks.OPERATIONS,
+    *receivers.OPERATIONS,
+    *PROBES,
 )

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
-import msgspec
 from sqlalchemy import Connection
 from starlette.responses import Response, StreamingResponse
 
-from batchway.core.states import FINAL_BATCH_STATES
-from batchway.server import once
-from batchway.server.routing import Call, Operation, encode
+from batchway.core import traceparent
+from batchway.server import decoding, once
+from batchway.server.feed import Feed
+from batchway.server.limits import file_bytes, one_upload
+from batchway.server.routing import Call, Operation
 from batchway.wire.batches import (
     Batch,
     BatchAdopt,
@@ -21,13 +22,10 @@ from batchway.wire.batches import (
     BatchFilter,
     BatchList,
     EstimateCreate,
-    RequestCounts,
     ResultsFilter,
 )
 
 INLINE_BYTES = 16 << 20  # of inline requests; more belongs into a file, which streams
-EVENT_SECONDS = 1.0
-SILENCE = 15  # looks without a change after which a comment keeps the connection open
 
 ONE_LINE: dict[str, Any] = {
     "custom_id": "row-1",
@@ -37,19 +35,29 @@ ONE_LINE: dict[str, Any] = {
 }
 
 
-class Progress(msgspec.Struct, kw_only=True):
-    """The data of one `batch` event."""
-
-    id: str
-    status: str
-    request_counts: RequestCounts
-
-
 async def create(call: Call) -> Batch:
     """A new batch of an uploaded file, or of inline `requests`."""
     body: BatchCreate = call.body
     provider = call.provider or body.custom_llm_provider
-    return await call.gateway.create_batch(call.principal, body, provider=provider, idempotency=call.idempotency)
+    async with _inline(call, body):
+        return await call.gateway.create_batch(
+            call.principal, body, provider=provider, idempotency=call.idempotency, traceparent=_traceparent(call)
+        )
+
+
+def _traceparent(call: Call) -> str | None:
+    caller = traceparent.parse(call.request.headers.get("traceparent"))
+    return caller.header if caller else None
+
+
+def _inline(call: Call, body: BatchCreate) -> AbstractAsyncContextManager[None]:
+    """Inline requests become a file: they count as an upload, and have its size limit."""
+    if body.requests is None:
+        return nullcontext()
+    limit = file_bytes(call.principal, call.gateway.max_file_bytes)
+    if len(call.raw) > limit:
+        raise decoding.too_large(limit)
+    return one_upload(call.gateway.db, call.principal, call.gateway.clock())
 
 
 async def retrieve(call: Call) -> Batch:
@@ -69,6 +77,11 @@ async def cancel(call: Call) -> Batch:
     return await call.gateway.cancel_batch(call.principal, call.params["batch_id"])
 
 
+async def resume(call: Call) -> Batch:
+    """Lets a paused batch go on, if its budgets have room for it now; it would by itself, too."""
+    return await call.gateway.resume_batch(call.principal, call.params["batch_id"])
+
+
 async def retry(call: Call) -> Batch:
     """A new batch of the failed and expired lines only."""
     batch_id = call.params["batch_id"]
@@ -77,7 +90,8 @@ async def retry(call: Call) -> Batch:
 
 async def adopt(call: Call) -> Batch:
     """Takes in a batch that was made at a provider (admin, since the account there may hold anybody's)."""
-    return await _kept(call, await call.gateway.adopt_batch(call.principal, call.body))
+    request_id = call.actor.request_id
+    return await _kept(call, await call.gateway.adopt_batch(call.principal, call.body, request_id=request_id))
 
 
 async def estimate(call: Call) -> BatchEstimate:
@@ -103,27 +117,12 @@ async def _windows(first: bytes | None, rest: AsyncIterator[bytes]) -> AsyncGene
 
 
 async def events(call: Call) -> Response:
-    """Status and counts as server-sent events until the batch has ended."""
-    now = await retrieve(call)
+    """Status and counts, and each event of the batch, as server-sent events until the batch has ended."""
+    batch = await retrieve(call)
+    feed: Feed = call.request.app.state.feed
+    stream = feed.stream(batch.id, call.request.headers.get("last-event-id"))
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    return StreamingResponse(_events(call, now), headers=headers, media_type="text/event-stream")
-
-
-async def _events(call: Call, batch: Batch) -> AsyncGenerator[bytes, None]:
-    told, silent = b"", 0
-    while True:
-        counts = batch.request_counts
-        progress = encode(Progress(id=batch.id, status=batch.status, request_counts=counts))
-        if progress != told:
-            told, silent = progress, 0
-            yield b"event: batch\ndata: " + progress + b"\n\n"
-        elif (silent := silent + 1) >= SILENCE:
-            silent = 0
-            yield b": still here\n\n"
-        if batch.status in FINAL_BATCH_STATES:
-            return
-        await asyncio.sleep(EVENT_SECONDS)
-        batch = await retrieve(call)
+    return StreamingResponse(stream, headers=headers, media_type="text/event-stream")
 
 
 async def _kept(call: Call, answer: Batch) -> Batch:
@@ -142,7 +141,7 @@ FORCED = ("custom-llm-provider",)
 OPERATIONS = (
     Operation(
         method="POST", path="/batches", name="createBatch", handler=create, body=BatchCreate, answer=Batch,
-        tag="Batches", max_body=INLINE_BYTES, errors=(413, 422, 429), headers=(*REPEATABLE, *FORCED),
+        tag="Batches", max_body=INLINE_BYTES, errors=(413, 422, 429), headers=(*REPEATABLE, *FORCED, "traceparent"),
         example={"input_file_id": "file-abc", "endpoint": "/v1/chat/completions", "completion_window": "24h",
                  "metadata": {"job": "nightly"}},
     ),
@@ -152,7 +151,7 @@ OPERATIONS = (
     ),
     Operation(
         method="POST", path="/batches/estimate", name="estimateBatch", handler=estimate, body=EstimateCreate,
-        answer=BatchEstimate, tag="Batches", max_body=INLINE_BYTES, errors=(404, 413), headers=FORCED,
+        answer=BatchEstimate, tag="Batches", scope="read", max_body=INLINE_BYTES, errors=(404, 413), headers=FORCED,
         example={"endpoint": "/v1/chat/completions", "requests": [ONE_LINE]},
     ),
     Operation(
@@ -169,6 +168,10 @@ OPERATIONS = (
         tag="Batches", errors=(404, 409),
     ),
     Operation(
+        method="POST", path="/batches/{batch_id}/resume", name="resumeBatch", handler=resume, answer=Batch,
+        tag="Batches", errors=(404, 409, 429),
+    ),
+    Operation(
         method="POST", path="/batches/{batch_id}/retry", name="retryBatch", handler=retry, answer=Batch,
         tag="Batches", errors=(404, 409, 422), headers=REPEATABLE,
     ),
@@ -178,6 +181,6 @@ OPERATIONS = (
     ),
     Operation(
         method="GET", path="/batches/{batch_id}/events", name="batchEvents", handler=events,
-        media="text/event-stream", tag="Batches", errors=(404,),
+        media="text/event-stream", tag="Batches", errors=(404,), headers=("Last-Event-ID",),
     ),
 )  # fmt: skip

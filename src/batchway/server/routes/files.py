@@ -13,9 +13,10 @@ from starlette.responses import Response
 from batchway.core.errors import RequestError
 from batchway.core.principal import Sight
 from batchway.db import files
-from batchway.pipeline.intake import Incoming, delete_file, receive
+from batchway.pipeline.intake import Incoming, delete_file, receive, to_the_end
 from batchway.server import once
 from batchway.server.download import Stored, respond
+from batchway.server.limits import file_bytes, one_upload
 from batchway.server.pagination import FileQuery, UploadQuery
 from batchway.server.routing import Call, Operation
 from batchway.server.upload import Form
@@ -47,7 +48,13 @@ class EarlyFields(msgspec.Struct, kw_only=True):
 async def create(call: Call) -> File:
     """Stores a file as it streams in; a batch file is checked line by line."""
     query: UploadQuery = call.query
-    form = Form(call.request, "file", call.gateway.max_file_bytes)
+    form = Form(call.request, "file", file_bytes(call.principal, call.gateway.max_file_bytes))
+    async with one_upload(call.gateway.db, call.principal, call.gateway.clock()):
+        row = await _receive(call, form, strict=query.validate == "strict")
+        return await to_the_end(_keep(call, row))
+
+
+async def _receive(call: Call, form: Form, *, strict: bool) -> RowMapping:
     await form.open()
     early = form.fields(EarlyFields)
     incoming = Incoming(
@@ -58,8 +65,7 @@ async def create(call: Call) -> File:
         purpose=early.purpose,
         expires_at=expiry(early.expires_after, call.gateway.clock()),
     )
-    row = await receive(call.gateway, incoming, _content(call, form, incoming), strict=query.validate == "strict")
-    return await _keep(call, row)
+    return await receive(call.gateway, incoming, _content(call, form, incoming), strict=strict)
 
 
 async def _content(call: Call, form: Form, incoming: Incoming) -> AsyncGenerator[bytes, None]:
@@ -82,11 +88,16 @@ async def _content(call: Call, form: Form, incoming: Incoming) -> AsyncGenerator
 
 async def _keep(call: Call, row: RowMapping) -> File:
     """The answer, stored for repeats; when a concurrent request with the same key was quicker, this file goes again."""
-    file = await call.gateway.db.read(_with_faults, row)
-    if call.idempotency is not None:
-        try:
-            await call.gateway.db.write(once.keep, call.principal, call.idempotency, file, call.gateway.clock())
-        except BaseException:
+    db, now = call.gateway.db, call.gateway.clock()
+    file = await db.read(_with_faults, row)
+    if call.idempotency is None:
+        return file
+    try:
+        await db.write(once.keep, call.principal, call.idempotency, file, now)
+    except Exception:
+        # A connection lost while committing leaves it open whether others are answered with this file: while that is
+        # not known, a file too many is the lesser harm.
+        if not await once.is_kept(db, call.principal, call.idempotency, file, now):
             await delete_file(call.gateway, row)
             raise
     return file

@@ -14,8 +14,9 @@ from sqlalchemy import Connection, RowMapping
 
 from batchway.core.errors import Conflict, NotFound, RequestError, TooLarge
 from batchway.db import files, uploads
-from batchway.pipeline.intake import Incoming, delete_file, receive
+from batchway.pipeline.intake import Incoming, delete_file, receive, to_the_end
 from batchway.server import once
+from batchway.server.limits import file_bytes, one_upload
 from batchway.server.routes.files import PURPOSES, checked_name, expiry
 from batchway.server.routing import Call, Operation
 from batchway.server.upload import Form
@@ -35,7 +36,7 @@ async def create(call: Call) -> Upload:
     """Starts an upload in parts; it is open for an hour."""
     wanted: UploadCreate = call.body
     now = call.gateway.clock()
-    _check(wanted, call.gateway.max_file_bytes)
+    _check(wanted, file_bytes(call.principal, call.gateway.max_file_bytes))
     expiry(wanted.expires_after, now)
     row = {
         "id": call.gateway.new_id("upload_"),
@@ -50,7 +51,8 @@ async def create(call: Call) -> Upload:
         "created_at": now,
         "expires_at": now + OPEN_SECONDS,
     }
-    return await call.gateway.db.write(_add, row, call)
+    async with one_upload(call.gateway.db, call.principal, now):
+        return await call.gateway.db.write(_add, row, call)
 
 
 def _check(wanted: UploadCreate, limit: int) -> None:
@@ -85,13 +87,21 @@ async def add_part(call: Call) -> UploadPart:
             await writer.write(piece)
     call.idempotency = once.wish(call.request, (b"addUploadPart", row["id"].encode(), hashed.digest()))
     stored = {"id": part.id, "upload_id": row["id"], "bytes": writer.size, "storage_key": key, "created_at": now}
+    return await to_the_end(_keep_part(call, stored, part))
+
+
+async def _keep_part(call: Call, row: dict[str, Any], part: UploadPart) -> UploadPart:
+    """The part with its row; without one, by a repeat or a refusal, its bytes go again."""
+    db = call.gateway.db
     try:
         if call.idempotency is not None:
-            await once.refuse_repeat(gateway.db, call.principal, call.idempotency, now)
-        await gateway.db.write(_add_part, stored, call, part)
-    except BaseException:
-        await gateway.storage.delete(key)
-        raise
+            await once.refuse_repeat(db, call.principal, call.idempotency, row["created_at"])
+        await db.write(_add_part, row, call, part)
+    except Exception:
+        # A connection lost while committing leaves it open whether the row exists: then the database is asked.
+        if part.id not in await db.read(uploads.parts, row["upload_id"]):
+            await call.gateway.storage.delete(row["storage_key"])
+            raise
     return part
 
 
@@ -117,12 +127,21 @@ async def complete(call: Call) -> Upload:
         expires_at=expiry(after, now),
     )
     file = await receive(gateway, incoming, _joined(call, parts, wanted.md5))
+    return await to_the_end(_finish(call, row["id"], file))
+
+
+async def _finish(call: Call, upload_id: str, file: RowMapping) -> Upload:
+    """The upload, ended by this file; when another call ended it, the file goes again."""
+    gateway = call.gateway
     try:
-        upload = await gateway.db.write(_complete, row["id"], file["id"], call)
-    except BaseException:
-        await delete_file(gateway, file)
-        raise
-    await gateway.storage.delete_prefix(uploads.folder(row["id"]))
+        upload = await gateway.db.write(_complete, upload_id, file["id"], call)
+    except Exception:
+        # A connection lost while committing leaves it open whether the upload has this file: then it is asked.
+        if (await gateway.db.read(uploads.get, upload_id))["file_id"] != file["id"]:
+            await delete_file(gateway, file)
+            raise
+        upload = await gateway.db.read(_one, upload_id, gateway.clock())
+    await gateway.storage.delete_prefix(uploads.folder(upload_id))
     return upload
 
 
