@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -51,6 +52,8 @@ from batchway.wire.batches import (
     ResultsFilter,
 )
 from batchway.wire.keys import Model, ModelList
+
+log = logging.getLogger(__name__)
 
 CONNECTIONS = 2048  # at most this many to all providers together
 
@@ -179,11 +182,14 @@ async def build(settings: Settings, env: Mapping[str, str] | None = None) -> Gat
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     budget = _budget(settings)
     vault = settings.vault
-    prices = Prices(own=own_rows(settings.prices, datetime.now(UTC).date()))
+    own = own_rows(settings.prices, datetime.now(UTC).date())
+    prices = Prices(own=own)
     told = receivers.listed(settings.receivers)
     http = Http(user_agent="batchway", random=SystemRandom(), max_connections=CONNECTIONS)
     storage = open_storage(settings.storage, home=home)
     accounts = _accounts(settings, Tools(http=http, storage=storage, clock=time.time, random=SystemRandom()), env)
+    for name in sorted(own.keys() - {account.name for account in accounts}):  # it may have left with jobs to account
+        log.warning("prices: no account is called '%s'", name)
     db = Database(settings.database)
     _check_roles(settings, db)
     if budget is not None:

@@ -80,6 +80,8 @@ class Worker:
         await asyncio.to_thread(self._engine.launch)
         if self._trip.db.is_sqlite:  # the engine's lock proves that no other process has claimed anything
             await self._trip.db.write(jobs.release_polls)
+        if "housekeeping" in self._roles:
+            await self._teller.once()  # whatever happens from now on is told to receivers that are new
         self._loops = [asyncio.create_task(loop) for loop in self._chosen()]
 
     async def stop(self, timeout: float) -> None:

@@ -132,7 +132,7 @@ def told(gateway, unkind) -> dict[str, str]:
         try:
             answer = gateway.ask(method, path, body, **headers)
         except (Refused, Away) as error:
-            answer = str(error)
+            answer = str(error).removeprefix(f"{method} {path}")  # what we said ourselves
         found[f"{method} {path}"] = found.get(f"{method} {path}", "") + (
             answer.decode(errors="replace") if isinstance(answer, bytes) else json.dumps(answer)
         )
@@ -161,8 +161,8 @@ def told(gateway, unkind) -> dict[str, str]:
     for hook in gateway.ask("GET", "/v1/webhooks")["data"]:
         ask("GET", f"/v1/webhooks/{hook['id']}/deliveries")
     ask("GET", "/metrics")
-    ask("GET", f"/v1/files?api_key={key}&limit={MASTER}")
-    ask("GET", f"/v1/files/{key}", authorization=f"Bearer {key}-wrong")
+    ask("GET", f"/v1/files?api_key={key}&token={MASTER}")
+    ask("GET", "/v1/files", authorization=f"Bearer {key}-wrong")
     ask("POST", "/v1/batches", {"input_file_id": key, "metadata": {"a": 1}, "webhook": {"secret": WHSEC}})
     ask("POST", "/v1/batches/estimate", {"requests": [{"body": {"model": "m-native"}}]})
     found |= commands(gateway, batches[0])

@@ -18,6 +18,7 @@ import yaml
 
 from batchway import settings
 from batchway.cli.main import COMMANDS
+from batchway.integrations import registry as receivers
 from batchway.providers import registry
 from tests.gateway import MASTER, Gateway
 from tests.simulator import Simulator
@@ -89,13 +90,15 @@ def test_the_example_with_the_sdk_runs_without_a_server(folder: Path, simulator:
 def test_the_settings_shown_are_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     monkeypatch.setenv("AZURE_KEY", "test")
+    monkeypatch.setenv("HOOK_SECRET", "whsec_dGVzdA==")
     for number, block in enumerate(blocks("yaml")):
         path = tmp_path / f"{number}.yaml"
         path.write_text(block)
         loaded = settings.load(path)
         kinds = registry.kinds()
         assert all(entry.get("kind", name) in kinds for name, entry in loaded.providers.items())
-        assert yaml.safe_load(block).keys() == {"providers", "models"}
+        assert all(entry["kind"] in receivers.kinds() for entry in loaded.receivers)
+        assert yaml.safe_load(block).keys() in ({"providers", "models"}, {"receivers"})
 
 
 def test_every_command_shown_exists() -> None:

@@ -261,14 +261,16 @@ def test_adopting_one_batch_many_times_at_once_makes_one(world):
 
 
 def test_an_estimate_spends_nothing_and_names_every_route(world):
-    before = world.rows("select (select count(*) from batches) as b, (select count(*) from files) as f")
+    counts = "select (select count(*) from batches) b, (select count(*) from files where purpose = 'batch') f"
+    before = world.rows(counts)
     content = jsonl(line(number, ["fast", ALIAS][number % 2], max_tokens=100) for number in range(10))
     requests = [json.loads(text) for text in content.splitlines()]
     inline = world.ask("POST", "/v1/batches/estimate", {"requests": requests})
     assert inline.status == 200, inline.body
-    assert world.rows("select (select count(*) from batches) as b, (select count(*) from files) as f") == before
+    assert world.rows(counts) == before
     estimate = world.ask("POST", "/v1/batches/estimate", {"input_file_id": world.upload(content)}).json
-    assert abs(estimate["input_tokens"] - inline.json["input_tokens"]) < 20, "counted by bytes: spaces count as well"
+    assert estimate["input_tokens"] == inline.json["input_tokens"]
+    assert estimate["input_tokens_method"] == "counted"
     assert estimate["object"] == "batch.estimate"
     assert estimate["lines"] == 10
     assert {(one["provider"], one["model"], one["lane"], one["lines"]) for one in estimate["routes"]} == {

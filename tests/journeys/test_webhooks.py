@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
@@ -146,7 +147,12 @@ def test_a_receiver_that_was_away_gets_everything_in_order(world: Running, recei
     first = rows[-1]
     assert (first["subject"], first["error"]) == (batch["id"], "status 500")
     assert world.ask("GET", f"/v1/webhooks/{made['id']}").json["failures"] >= 1
-    held = [row for row in deliveries(world, made["id"], "limit=100") if row["subject"] == batch["id"]]
+
+    def told_of_all() -> list[dict[str, Any]]:
+        rows = [row for row in deliveries(world, made["id"], "limit=100") if row["subject"] == batch["id"]]
+        return rows if any(row["event_type"] == "batch.completed" for row in rows) else []
+
+    held = until(told_of_all)
     refused = world.ask("POST", f"/v1/webhooks/{made['id']}/deliveries/{held[0]['id']}/retry")
     assert (refused.status, refused.error["code"]) == (409, "delivery_held")
     receiver.status = 204

@@ -37,7 +37,7 @@ async def test_each_job_is_submitted_with_its_token_and_its_own_lines(either):
         assert [custom_id for custom_id, _ in remote.lines] == wanted
         assert job["submitting_at"] == job["running_at"] == either.now
         assert job["poll_at"] == either.now + either.trip.poll_seconds
-    assert (await either.events(batch_id))[2:] == ["job.submitted", "job.submitted"]
+    assert (await either.events(batch_id))[3:] == ["job.submitted", "job.submitted"]
 
 
 async def test_twice_is_once(either):

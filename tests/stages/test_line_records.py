@@ -8,6 +8,7 @@ from batchway.core.events import EventType
 from batchway.db import outbox
 from batchway.db.schema import projects
 from batchway.integrations.protocol import ReceiverError
+from batchway.providers.protocol import Answer
 from tests.stages.ear import Ear, known, rounds, row_of, telling
 from tests.stages.world import chat, either, world
 
@@ -106,3 +107,15 @@ async def test_lines_that_are_gone_do_not_hold_up_the_rest(world) -> None:
     await rounds(world, telling(world, ear))
     assert not ear.records
     assert EventType.JOB_ACCOUNTED in [event.type for event in ear.heard]
+
+
+async def test_an_answer_of_an_odd_form_is_shown_as_it_is(world) -> None:
+    odd = b'{"id":"x","custom_id":"line-1","response":null,"error":{"code":null,"message":7}}'
+    batch_id = await world.ended(*chat(1), answer=lambda name: Answer(name, ok=False, line=odd))
+    await world.settle(batch_id)
+    await world.db.write(outbox.place, 1000)
+    await known(world)
+    ear = Ear(lines=True)
+    await rounds(world, telling(world, ear))
+    (record,) = ear.records
+    assert (record.ok, record.status, record.amount, bytes(record.response)) == (False, None, 0, odd)

@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from batchway.core.events import EventType
 from batchway.db import outbox, receivers
 from batchway.db.outbox import About, tell
+from batchway.db.schema import outbox as table
 from batchway.pipeline import notify
 from tests.stages.ear import DAY, Ear, dead, happen, happen_unplaced, known, telling
 from tests.stages.world import either, world
@@ -129,3 +130,5 @@ async def test_no_event_of_slow_and_concurrent_transactions_is_skipped(either) -
     for writer in range(WRITERS):
         of_one = [event.data["n"] for event in ear.heard if event.subject == f"batch_{writer}"]
         assert of_one == list(range(2 * EACH))
+    seqs = await either.db.read(lambda tx: list(tx.execute(select(table.c.seq).order_by(table.c.position)).scalars()))
+    assert seqs != sorted(seqs), "no transaction was committed late: nothing was proved"

@@ -55,7 +55,7 @@ async def test_a_validated_batch_is_in_progress_with_its_jobs_planned(either):
         assert (job["deadline"], job["window_seconds"]) == (row["expires_at"], 86400)
     assert await numbers(either, first) == [1, 3, 5]
     assert await numbers(either, second) == [2, 4, 6]
-    assert await either.events(batch_id) == ["batch.created", "batch.in_progress"]
+    assert await either.events(batch_id) == ["batch.created", "batch.validated", "batch.in_progress"]
 
 
 async def test_twice_and_at_once_is_once(either):
@@ -70,7 +70,7 @@ async def test_twice_and_at_once_is_once(either):
     assert await either.jobs(batch_id) == before
     assert [job["lines"] for job in before] == [256, 256, 88]
     assert len({job["token"] for job in before}) == 3
-    assert await either.events(batch_id) == ["batch.created", "batch.in_progress"]
+    assert await either.events(batch_id) == ["batch.created", "batch.validated", "batch.in_progress"]
 
 
 async def test_a_batch_may_be_larger_than_its_provider_allows(world):
@@ -154,7 +154,7 @@ async def test_a_death_anywhere_splits_entirely_or_not_at_all():
 
     async def after(world, batch_id):
         assert [job["lines"] for job in await world.jobs(batch_id)] == [256, 44]
-        assert await world.events(batch_id) == ["batch.created", "batch.in_progress"]
+        assert await world.events(batch_id) == ["batch.created", "batch.validated", "batch.in_progress"]
 
     assert await killed_everywhere(before, stage, after) == ["before _store", "after _store"]
 

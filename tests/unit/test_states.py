@@ -106,8 +106,8 @@ def test_a_step_that_is_not_in_the_table_is_refused(table, states):
 # The one writer -------------------------------------------------------------------------------------------------------
 
 
-# The shipped suite tries to write impossible ones.
-ALLOWED = {SOURCES / "db" / "transitions.py", SOURCES / "testing" / "db_suite.py"}
+# The shipped suite tries to write impossible ones; deliveries have a status of their own, and only read batches.
+ALLOWED = {SOURCES / "db" / "transitions.py", SOURCES / "testing" / "db_suite.py", SOURCES / "db" / "deliveries.py"}
 
 
 def writes_status(tree: ast.AST) -> list[int]:

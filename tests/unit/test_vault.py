@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from batchway.core.errors import ConfigError
+from batchway.server.errors import answer
 from batchway.vault import KEY_FILE, PREFIX, Vault, is_sealed
 
 KEY, OTHER = ("correct horse battery staple", "another passphrase of some length")
@@ -143,6 +144,14 @@ def test_a_passphrase_that_is_soon_guessed_is_refused(key: str, tmp_path: Path) 
 
 def test_the_key_itself_cannot_be_sealed(tmp_path: Path) -> None:
     assert "cannot be sealed itself" in refused(vault, vault(KEY, tmp_path).seal(SECRET), tmp_path)
+
+
+def test_a_client_is_told_what_the_gateway_lacks(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        vault(None, tmp_path, shared=True).seal(SECRET)
+    answered = answer(caught.value)
+    assert answered.status_code == 503
+    assert b"BATCHWAY_SECRET_KEY" in answered.body
 
 
 # Settings -------------------------------------------------------------------------------------------------------------

@@ -25,7 +25,10 @@ class Data(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FileData(Data, frozen=True, kw_only=True):
-    """An uploaded file. `models` maps the models that its lines name to counts of lines, bytes and tokens."""
+    """An uploaded file.
+
+    `models` maps the models that its lines name to counts of lines, bytes and tokens; null when they are over 100.
+    """
 
     id: str
     project: str

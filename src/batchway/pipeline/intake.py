@@ -33,6 +33,7 @@ INLINE_LINES = 256  # inline requests encoded at a stretch
 KEEP_SECONDS = 30 * 86400  # of a batch input file without a time of its own, as at OpenAI
 INDEX_SUFFIX = ".index"
 NOT_JSONL = "Invalid file format for Batch API. Must be .jsonl"
+TOLD_MODELS = 100
 
 
 class Gateway(Protocol):
@@ -186,6 +187,8 @@ def _insert(tx: Connection, values: dict[str, Any], faults: Sequence[Any]) -> Ro
     files.insert(tx, values, faults)
     told = ("id", "project", "key_id", "purpose", "filename", "bytes", "sha256", "lines", "models", "fault_count")
     data = {name: values.get(name) for name in told}
+    if len(data["models"] or ()) > TOLD_MODELS:  # an event is small, whatever a file names
+        data["models"] = None
     about = About(values["id"], values["project"], values["key_id"])
     tell(tx, EventType.FILE_CREATED, about, values["created_at"], data)
     return files.get(tx, values["id"], None)

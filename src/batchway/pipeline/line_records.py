@@ -11,19 +11,21 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing
 
 import msgspec
 from sqlalchemy import RowMapping
 
 from batchway.billing.prices import Price
-from batchway.core.answers import Stored
+from batchway.core.answers import Stored, unpack
 from batchway.core.events import Event
 from batchway.core.jobs import Span
 from batchway.core.spans import Line, span_lines
+from batchway.core.textlines import lines
 from batchway.core.usage import NO_USAGE, line_usage
 from batchway.db import jobs, receivers
 from batchway.integrations.protocol import LineRecord
-from batchway.pipeline.answers import read_answers
+from batchway.pipeline.answers import MAX_ANSWER_BYTES
 from batchway.pipeline.routing import price_of
 from batchway.pipeline.trip import Trip
 from batchway.storage import StorageMissing
@@ -38,7 +40,7 @@ PART_BYTES = 4 << 20  # of bodies; a single line may be longer
 Redact = Callable[[msgspec.Raw | None], msgspec.Raw | None]
 
 
-async def parts(trip: Trip, event: Event, skip: int) -> AsyncIterator[list[LineRecord]]:
+async def parts(trip: Trip, event: Event, skip: int) -> AsyncGenerator[list[LineRecord], None]:
     """The records of the job that this `job.accounted` event is about, but for the first `skip`.
 
     None when the answers are gone, as they are some time after the batch's end.
@@ -51,16 +53,17 @@ async def parts(trip: Trip, event: Event, skip: int) -> AsyncIterator[list[LineR
     part: list[LineRecord] = []
     held = 0
     try:
-        async for line, answer in _side_by_side(trip, row):
-            if skip:
-                skip -= 1
-                continue
-            record, size = make.record(line, answer)
-            if part and (len(part) >= PART_LINES or held + size > PART_BYTES):
-                yield part
-                part, held = [], 0
-            part.append(record)
-            held += size
+        async with aclosing(_side_by_side(trip, row)) as both:
+            async for line, answer in both:
+                if skip:
+                    skip -= 1
+                    continue
+                record, size = make.record(line, answer)
+                if part and (len(part) >= PART_LINES or held + size > PART_BYTES):
+                    yield part
+                    part, held = [], 0
+                part.append(record)
+                held += size
     except StorageMissing:
         log.warning("the lines of %s are gone: they were kept as long as its batch's output", row["id"])
     if part:
@@ -75,10 +78,7 @@ class _Maker:
 
     def record(self, line: Line, answer: Stored) -> tuple[LineRecord, int]:
         """The record, and the bytes of the bodies in it."""
-        told = output_line.decode(answer.line)
-        response = told.response.body if told.response else None
-        if response is None and told.error is not None:
-            response = msgspec.Raw(encode(told.error))
+        status, response = _response(answer.line)
         request, response = self._redact(line.request.body), self._redact(response)
         usage = NO_USAGE
         if answer.ok:
@@ -93,7 +93,7 @@ class _Maker:
             provider=self._row["account"],
             model=self._row["model"],
             ok=answer.ok,
-            status=told.response.status_code if told.response else None,
+            status=status,
             usage=usage,
             amount=(self._price.amount(usage) if self._price else None) if answer.ok else 0,
             request=request,
@@ -103,24 +103,39 @@ class _Maker:
         return made, len(request or b"") + len(response or b"")
 
 
-async def _side_by_side(trip: Trip, row: RowMapping) -> AsyncIterator[tuple[Line, Stored]]:
+def _response(raw: bytes) -> tuple[int | None, msgspec.Raw]:
+    """(HTTP status, body) of an output line; its error where there is no body, all of it where its form is odd."""
+    try:
+        line = output_line.decode(raw)
+    except msgspec.ValidationError:
+        return None, msgspec.Raw(raw)
+    if line.response is not None:
+        return line.response.status_code, line.response.body
+    return None, msgspec.Raw(encode(line.error))
+
+
+async def _side_by_side(trip: Trip, row: RowMapping) -> AsyncGenerator[tuple[Line, Stored], None]:
     """Each answered line of a job; lines without an answer are passed over."""
-    span = jobs.spec(row).span
-    lines = _lines(trip, span)
-    line = await anext(lines, None)
-    async for answers in read_answers(trip.storage, row["answers_key"]):
-        for answer in answers:
-            while line is not None and line.number < answer.number:
-                line = await anext(lines, None)
-            if line is None:
-                return
-            if line.number == answer.number:
-                yield line, answer
-        await asyncio.sleep(0)  # a window is a few milliseconds of work: let the others in
+    span, read = jobs.spec(row).span, trip.storage.read
+    async with (
+        aclosing(read(span.file_key, span.start, span.end, chunk=WINDOW)) as input_data,
+        aclosing(read(row["answers_key"], chunk=WINDOW)) as answer_data,
+    ):
+        requests = _lines(input_data, span)
+        request = await anext(requests, None)
+        async for window in lines(answer_data, limit=MAX_ANSWER_BYTES):
+            for answer in map(unpack, window):
+                while request is not None and request.number < answer.number:
+                    request = await anext(requests, None)
+                if request is None:
+                    return
+                if request.number == answer.number:
+                    yield request, answer
+            await asyncio.sleep(0)  # a window is a few milliseconds of work: let the others in
 
 
-async def _lines(trip: Trip, span: Span) -> AsyncGenerator[Line, None]:
-    async for window in span_lines(trip.storage.read(span.file_key, span.start, span.end, chunk=WINDOW), span):
+async def _lines(data: AsyncIterator[bytes], span: Span) -> AsyncIterator[Line]:
+    async for window in span_lines(data, span):
         for line in window:
             yield line
 

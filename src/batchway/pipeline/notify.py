@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 LEASE = "teller"
 LEASE_SECONDS = 15.0
 PLACE = 500  # events a transaction
+LED_ELSEWHERE = 1.0  # seconds between two tries to lead
 PACE = 0.5  # seconds between two placings, so that one telling takes many events
 RECENT = 1000  # events
 PRUNE_SECONDS = 60.0
@@ -61,6 +62,7 @@ class Teller:
         else:
             placed = await self._trip.db.write(_place, self._holder, self._trip.clock(), alone=self._alone)
         if placed is None:
+            self._next = started + LED_ELSEWHERE
             await self._stop_telling()
             return
         self._leads_until = started + LEASE_SECONDS
@@ -68,7 +70,7 @@ class Teller:
             await self._start_telling()
         if placed:
             self._next = started + PACE
-            await self._recent.grow()
+        if await self._recent.grow():
             for bell in self._bells:
                 bell.set()
         if placed == PLACE:
@@ -81,8 +83,11 @@ class Teller:
     async def close(self) -> None:
         """Stops telling and lets another process lead at once."""
         await self._stop_telling()
-        if not self._alone:
-            await self._trip.db.write(leases.give_back, self._holder)
+        try:
+            if not self._alone:
+                await self._trip.db.write(leases.give_back, self._holder)
+        except Exception:
+            log.exception("the teller's lease is not given back: it runs out")  # the database is away, mostly
 
     def _leads(self) -> bool:
         return self._alone or asyncio.get_running_loop().time() < self._leads_until
@@ -144,11 +149,13 @@ class _Recent:
         """Nothing is kept of what this process was not there for."""
         self._events, self._last = [], await self._db.read(outbox.end)
 
-    async def grow(self) -> None:
-        """Reads what was placed since."""
+    async def grow(self) -> bool:
+        """Reads what was placed since, by a commit whose answer was lost too; whether there was anything."""
+        before = self._last
         while new := await self._db.read(outbox.after, self._last, PLACE):
             self._events = [*self._events, *new][-RECENT:]
             self._last = new[-1].position or self._last
+        return self._last > before
 
     async def after(self, position: int, limit: int) -> Sequence[Event]:
         """The events that follow a position, at most so many."""

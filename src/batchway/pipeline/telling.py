@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import aclosing
 from random import Random
 from typing import Any
 
@@ -88,7 +89,7 @@ class Telling:
         told: list[Event] = []
         for event in events:
             if self._lines and event.type is EventType.JOB_ACCOUNTED and self._entry.concerns(event):
-                small = event.data["lines"] <= SMALL
+                small = event.data.get("lines", 0) <= SMALL
                 if told and not small:
                     await self._tell(row, told)
                     told = []
@@ -125,17 +126,18 @@ class Telling:
         told = row["lines_told"] if row["position"] == before else 0
         if noted:
             await self._move_to(before)
-        async for part in parts(self._trip, event, told):
-            try:
-                await self._guarded(receiver.tell_lines(event, part))
-            except ReceiverError as error:
-                if not self._hopeless(error, row, event):
-                    raise
-                problem = f"lines {part[0].number} to {part[-1].number}: {error.message}"
-                await db.write(receivers.bury, name, event, problem, self._trip.clock())
-            told += len(part)
-            if noted:
-                await db.write(receivers.told_lines, name, before, told, self._trip.clock())
+        async with aclosing(parts(self._trip, event, told)) as found:
+            async for part in found:
+                try:
+                    await self._guarded(receiver.tell_lines(event, part))
+                except ReceiverError as error:
+                    if not self._hopeless(error, row, event):
+                        raise
+                    problem = f"lines {part[0].number} to {part[-1].number}: {error.message}"
+                    await db.write(receivers.bury, name, event, problem, self._trip.clock())
+                told += len(part)
+                if noted:
+                    await db.write(receivers.told_lines, name, before, told, self._trip.clock())
 
     async def _tell_letters(self) -> None:
         """Dead letters that somebody wants to be told again."""
@@ -147,8 +149,9 @@ class Telling:
         db, name = self._trip.db, self._entry.name
         try:
             if self._lines and event.type is EventType.JOB_ACCOUNTED:
-                async for part in parts(self._trip, event, 0):
-                    await self._guarded(self._lines.tell_lines(event, part))
+                async with aclosing(parts(self._trip, event, 0)) as found:
+                    async for part in found:
+                        await self._guarded(self._lines.tell_lines(event, part))
             if self._entry.wants(event):
                 await self._guarded(self._receiver.tell([event]))
         except ReceiverError as error:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from batchway.core.errors import (
     BatchwayError,
+    ConfigError,
     InvalidFile,
     OverBudget,
     ProviderError,
@@ -37,9 +38,8 @@ def answer(error: Exception) -> Response:
             return render(502, body, _retry_after(error.retry_after))
         case StorageMissing():
             return render(404, ErrorBody(message="The content of this file is gone.", type="invalid_request_error"))
-        case StorageError():
-            body = ErrorBody(message="The storage of this gateway is not available now. Try again.", type=SERVER_ERROR)
-            return render(503, body, {"retry-after": "5"})
+        case StorageError() | ConfigError():
+            return _unable(error)
         case HTTPException():
             return _from_starlette(error)
         case _:
@@ -60,6 +60,14 @@ def render(
     """One envelope."""
     envelope = ErrorEnvelope(error=body, faults=msgspec.UNSET if faults is None else list(faults))
     return Response(encode(envelope), status, headers, media_type="application/json")
+
+
+def _unable(error: StorageError | ConfigError) -> Response:
+    if isinstance(error, StorageError):
+        body = ErrorBody(message="The storage of this gateway is not available now. Try again.", type=SERVER_ERROR)
+        return render(503, body, {"retry-after": "5"})
+    message = f"This gateway is not set up for it. {error}"  # such as a secret to be sealed where no key is set
+    return render(503, ErrorBody(message=message, type=SERVER_ERROR, code="gateway_misconfigured"))
 
 
 def _refusal(error: RequestError) -> Response:
