@@ -31,7 +31,9 @@ async def test_a_batch_that_another_process_left_due_waits_no_longer_than_a_lost
     engine = OtherProcess()
     trip = SimpleNamespace(db=database, clock=lambda: now[0], bells=Bells())
     worker = Worker(
-        SimpleNamespace(trip=trip, engine=engine, executor=None, settings=SimpleNamespace(roles=["worker"]))
+        SimpleNamespace(
+            trip=trip, engine=engine, executor=None, teller=None, settings=SimpleNamespace(roles=["worker"])
+        )
     )
     await worker._start_due()
     now[0] += 1
