@@ -8,8 +8,13 @@ answers come back merged in input order. Four short durable functions and one lo
     settle(job)      reroute -> collect -> account      its answers become lines in input order, its tokens money
     finish(batch)    finalize                           all jobs accounted: the files, the last status
 
+`create` lets a batch in only where its limits and budgets have room (`admit`), and holds what it can cost at most;
+every ending settles that. A batch for which there is no money may wait, paused, and is let go on later (`resume`).
 `stop(batch)` ends jobs early, for a batch that is cancelled or whose window has closed; they walk the rest of the same
 road. `adopt` takes in a batch that was made elsewhere: it starts at polling.
+
+Each change stores its event in the same transaction; `notify` takes the events to whoever asked, beside the road, so
+that nobody who is told can hold a batch up.
 
 What keeps this safe: a stage takes ids only, owns its transactions, makes no network call inside one, and finds in the
 database whether its work is done already, so running it again changes nothing. Stages meet only in the database. A
