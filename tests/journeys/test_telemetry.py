@@ -49,7 +49,9 @@ class Tap:
         self._lines.put(None)
 
     def until(self, met: Callable[[dict[str, Any]], bool]) -> None:
-        """Reads on until such an item came."""
+        """Reads on until such an item came; it may have come already, since signals are sent in no order."""
+        if any(met(one) for one in self.found):
+            return
         deadline = time.monotonic() + PATIENCE
         while (text := self._lines.get(timeout=max(0.0, deadline - time.monotonic()))) is not None:
             if text.startswith("{"):
